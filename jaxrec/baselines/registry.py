@@ -1,0 +1,19 @@
+"""Every baseline by its name: `BASELINES[name](dataset, sessions)` fits it on the given session numbers and gives a Scorer."""
+
+from collections.abc import Callable, Sequence
+
+from jaxrec.baselines.item_knn import fit_item_knn
+from jaxrec.baselines.markov import fit_markov
+from jaxrec.baselines.markov_user_history import fit_markov_user_history
+from jaxrec.baselines.popularity import fit_popularity, fit_session_popularity, fit_user_history
+from jaxrec.data.dataset import Dataset
+from jaxrec.evaluation.scorer import Scorer
+
+BASELINES: dict[str, Callable[[Dataset, Sequence[int]], Scorer]] = {
+    "popularity": fit_popularity,
+    "session_popularity": fit_session_popularity,
+    "user_history": fit_user_history,
+    "markov": fit_markov,
+    "markov_user_history": fit_markov_user_history,
+    "item_knn": fit_item_knn,
+}

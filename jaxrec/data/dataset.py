@@ -1,0 +1,55 @@
+"""The dataset: sessions of item indices in three periods of time, as flat arrays that are memory-mapped from disk.
+
+Sessions are ordered by period, then by the time of their first event, then by their order in the log, so that each period is one contiguous range of sessions.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+PERIODS = ("global", "personal", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Sessions of three periods.
+
+    Attributes:
+      items: item index of every event, [events] int32.
+      times: seconds since 1970 (UTC) of every event, [events] int64.
+      offsets: session s holds events offsets[s]:offsets[s + 1], [sessions + 1] int64.
+      users: user index of every session, [sessions] int32; -1 in a log without users.
+      period_offsets: period p holds sessions period_offsets[p]:period_offsets[p + 1], [4].
+      item_counts: events of every item in the global period, [items] int64.
+      n_users: number of users; 0 in a log without users.
+      manifest: the account of how the dataset came to be (see `jaxrec.data.prepare`).
+      folder: where it lies; None for a dataset that was never written.
+    """
+
+    items: np.ndarray
+    times: np.ndarray
+    offsets: np.ndarray
+    users: np.ndarray
+    period_offsets: tuple[int, int, int, int]
+    item_counts: np.ndarray
+    n_users: int
+    manifest: dict = dataclasses.field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_counts)
+
+    @property
+    def n_sessions(self) -> int:
+        return len(self.users)
+
+    def period(self, name: str) -> range:
+        """Session numbers of the period "global", "personal" or "test"."""
+        p = PERIODS.index(name)
+        return range(self.period_offsets[p], self.period_offsets[p + 1])
+
+    def session(self, number: int) -> np.ndarray:
+        """Item indices of one session, [events of the session]."""
+        return self.items[self.offsets[number] : self.offsets[number + 1]]

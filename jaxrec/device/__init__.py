@@ -1,0 +1,1 @@
+"""From JAX functions to one TFLite file, the runtime that a device needs, and its measurement."""

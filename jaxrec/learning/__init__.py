@@ -1,0 +1,1 @@
+"""One training step and everything that drives it: losses, negatives, optimizers, checkpoints, training, personalisation."""

@@ -1,0 +1,41 @@
+"""Checkpoints of a training run, by orbax: the latest (to go on from) and the best (to use)."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+
+def open_checkpoints(folder: Path, metric: str | None) -> ocp.CheckpointManager:
+    """The checkpoints in a folder, which is made; keeps the latest one and, where a metric is named, the one that has it highest."""
+    keep: list = [policies.LatestN(1)]
+    best = None if metric is None else lambda metrics: metrics[metric]
+    if best is not None:
+        keep.append(policies.BestN(get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False))
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(keep), best_fn=best, enable_async_checkpointing=False
+    )
+    return ocp.CheckpointManager(folder.resolve(), options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, update: int, state: Any, info: dict, metrics: dict | None) -> None:
+    """Write one checkpoint; it appears whole or not at all.
+
+    Args:
+      update: number of updates done.
+      state: tree of arrays.
+      info: JSON beside it.
+      metrics: what the best is chosen by; None where nothing was measured.
+    """
+    args = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
+    checkpoints.save(update, args=args, metrics=metrics, force=True)
+
+
+def restore(checkpoints: ocp.CheckpointManager, update: int, like: Any) -> tuple[Any, dict]:
+    """(state, info) of the checkpoint after `update` updates; `like` gives the tree's shapes and types."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())
+    found = checkpoints.restore(update, args=args)
+    return found["state"], found["info"]

@@ -1,0 +1,80 @@
+"""Negatives: the items that a target is scored against besides the targets of other rows.
+
+Dimensions: n negatives shared by all rows, rows x T predictions.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Negatives(NamedTuple):
+    """One set for all rows of an update.
+
+    Attributes:
+      items: [n] int32.
+      offset: added to the scores of the negatives in training, [n].
+      target_offset: added to the scores of targets, as targets and as columns of other rows, [rows, T].
+    """
+
+    items: jax.Array
+    offset: jax.Array
+    target_offset: jax.Array
+
+
+class Sampler(NamedTuple):
+    """Draws from popularity^alpha in constant time per draw, whatever the number of items (Vose's alias method).
+
+    Attributes:
+      share: probability of keeping the column drawn, [items].
+      alias: the item otherwise, [items].
+      column_offset: offset of an item as in-batch column, -logq log(count), [items].
+      drawn_offset: offset of an item as drawn negative, -logq alpha log(count), [items].
+    """
+
+    share: jax.Array
+    alias: jax.Array
+    column_offset: jax.Array
+    drawn_offset: jax.Array
+
+
+def sampler(counts: np.ndarray, alpha: float, logq: float) -> Sampler:
+    """GRU4Rec's sampler: popularity^alpha over training counts, with the correction that takes popularity out of the scores again.
+
+    In-batch columns appear by popularity and extras by popularity^alpha, so each is corrected by its own probability, up to a constant.
+    """
+    counts = np.asarray(counts, np.float64)
+    share, alias = alias_table(counts**alpha if alpha else (counts >= 0).astype(np.float64))
+    log_count = np.log(np.maximum(counts, 1.0))
+    arrays = (share, alias, -logq * log_count, -logq * alpha * log_count)
+    return Sampler(*(jnp.asarray(array, dtype) for array, dtype in zip(arrays, (jnp.float32, jnp.int32, jnp.float32, jnp.float32), strict=True)))
+
+
+def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(share, alias): draw a column uniformly, keep it with probability share, else take alias (Vose 1991).
+
+    >>> alias_table(np.array([3.0, 1.0]))
+    (array([1. , 0.5]), array([0, 0]))
+    """
+    share = weights * (len(weights) / weights.sum())
+    alias = np.arange(len(weights))
+    small, large = list(np.flatnonzero(share < 1)), list(np.flatnonzero(share >= 1))
+    share = share.tolist()
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        alias[poor] = rich
+        share[rich] -= 1 - share[poor]
+        if share[rich] < 1:
+            small.append(large.pop())
+    for left in small + large:  # what rounding left over is certain
+        share[left] = 1.0
+    return np.array(share), alias
+
+
+def draw_items(source: Sampler, key: jax.Array, n: int) -> jax.Array:
+    """n items with replacement, [n] int32."""
+    random = jax.random.uniform(key, (n,)) * source.share.shape[0]
+    column = jnp.minimum(random.astype(jnp.int32), source.share.shape[0] - 1)
+    return jnp.where(random - column < source.share[column], column, source.alias[column])

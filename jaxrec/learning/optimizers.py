@@ -1,0 +1,69 @@
+"""Optimizers as optax transformations without the learning rate, applied to whole parameters, to table rows, or under a freeze mask.
+
+The rate is an argument of the step, so that one compiled program serves a grid of rates and the device can choose its own.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+
+def adagrad(momentum: float) -> optax.GradientTransformation:
+    """GRU4Rec's Adagrad: accumulator from zero, so the first step is as long as the rate; classical momentum on the scaled step."""
+    scaled = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6)
+    return optax.chain(scaled, optax.trace(momentum)) if momentum else scaled
+
+
+OPTIMIZERS = {
+    "adagrad": adagrad,
+    "adam": lambda momentum: optax.scale_by_adam(b1=momentum or 0.9),
+    "sgd": lambda momentum: optax.trace(momentum) if momentum else optax.identity(),
+}
+
+
+def frozen_outside(optimizer: optax.GradientTransformation, mask: Any) -> optax.GradientTransformation:
+    """The optimizer where `mask` is True; elsewhere parameters stay bit-identical."""
+    labels = jax.tree.map(lambda trained: "trained" if trained else "frozen", mask)
+    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def apply(params: Any, updates: Any, learning_rate: jax.Array) -> Any:
+    """Parameters moved against the updates."""
+    return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+
+
+def apply_rows(
+    optimizer: optax.GradientTransformation, table: jax.Array, state: Any, rows: jax.Array, gradients: jax.Array, learning_rate: jax.Array
+) -> tuple[jax.Array, Any]:
+    """One optimizer step on the named rows of a table only; nothing else is read or written.
+
+    Args:
+      table: [items, ...].
+      state: the optimizer's state of the whole table.
+      rows: distinct row numbers, [R]; numbers outside the table are left out.
+      gradients: [R, ...].
+    """
+    of_rows = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, state)
+    updates, of_rows = optimizer.update(gradients, of_rows)
+    state = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop") if leaf.ndim else new, state, of_rows)
+    return table.at[rows].add(-learning_rate * updates, mode="drop"), state
+
+
+def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sum the gradients of equal rows without sorting.
+
+    Each position is written into the scratch vector under its row; read back, all occurrences of a row name the same position.
+
+    Args:
+      rows: [R]; gradients: [R, ...]; scratch: any content, [items].
+
+    Returns:
+      rows with duplicates moved out of the table's range, [R]; summed gradients [R, ...]; the scratch vector.
+    """
+    position = jnp.arange(len(rows), dtype=scratch.dtype)
+    scratch = scratch.at[rows].set(position)
+    first = scratch[rows]
+    return jnp.where(first == position, rows, len(scratch)), jnp.zeros_like(gradients).at[first].add(gradients), scratch

@@ -1,0 +1,156 @@
+"""The one training step: global training, fine-tuning, personalisation and the device's `train` signature are all this function.
+
+Dimensions: rows (lanes, or sessions of one user), T steps of a block, dim of item rows, n shared negatives.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrec.data.blocks import Block
+from jaxrec.learning.losses import LOSSES
+from jaxrec.learning.negatives import Negatives
+from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, merge_duplicates
+from jaxrec.models.recommender import TABLES, Model, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How a step learns.
+
+    Attributes:
+      loss: a name of `LOSSES`.
+      optimizer: a name of `OPTIMIZERS`.
+      momentum: of the optimizer.
+      in_batch: whether the targets of other rows at the same step are negatives too.
+      scale: the summed loss of a block is divided by this; None: by the number of its predictions.
+    """
+
+    loss: str = "cross-entropy"
+    optimizer: str = "adagrad"
+    momentum: float = 0.0
+    in_batch: bool = True
+    scale: int | None = None
+
+    @property
+    def transformation(self) -> optax.GradientTransformation:
+        return OPTIMIZERS[self.optimizer](self.momentum)
+
+
+def init_optimizer(rule: Rule, trained: Params) -> dict[str, Any]:
+    """Optimizer state of the trained parts; tables have their own, with scratch space for merging duplicates."""
+    tables = {name: rule.transformation.init(part) for name, part in trained.items() if name in TABLES}
+    dense = {name: part for name, part in trained.items() if name not in TABLES}
+    scratch = {"scratch": jnp.zeros(len(trained["item_table"]), jnp.int32)} if tables else {}
+    return {"dense": rule.transformation.init(dense), "tables": tables, **scratch}
+
+
+def block_loss(
+    model: Model, rule: Rule, params: Params, rows: Mapping[str, jax.Array], block: Block, hidden: tuple, negatives: Negatives, dropout=(None, None)
+) -> tuple[jax.Array, tuple]:
+    """Loss of a block.
+
+    Args:
+      params: all parts but the tables.
+      rows: table rows in use: inputs [rows, T, dim], targets [rows, T, dim], target_bias [rows, T], negatives [n, dim], negative_bias [n].
+      hidden: state of each layer before the block, [rows, units] each.
+      dropout: multipliers (of inputs [rows, T, dim], of each layer's outputs), each may be None.
+
+    Returns:
+      the scalar loss and the states after the block, detached.
+    """
+    embed, keep = dropout
+    inputs = rows["inputs"] if embed is None else rows["inputs"] * embed
+    vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, block.reset, keep)
+    target = (vectors * rows["targets"]).sum(-1) + rows["target_bias"] + negatives.target_offset
+    drawn = vectors @ rows["negatives"].T + (rows["negative_bias"] + negatives.offset)[None, None]
+    counts = jnp.ones_like(drawn, bool)
+    if rule.in_batch:
+        others, live = _in_batch_columns(vectors, rows, block.mask, negatives.target_offset)
+        drawn, counts = jnp.concatenate([others, drawn], -1), jnp.concatenate([live, counts], -1)
+    losses = LOSSES[rule.loss](target, drawn, counts)
+    scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
+    return jnp.where(block.mask, losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
+
+
+def _in_batch_columns(vectors: jax.Array, rows: Mapping[str, jax.Array], mask: jax.Array, offset: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scores of the targets of all rows at the same step [rows, T, rows], and which of them count: live ones of other rows."""
+    scores = jnp.einsum("rtd,std->rts", vectors, rows["targets"]) + (rows["target_bias"] + offset).T[None]
+    return scores, mask.T[None] & ~jnp.eye(len(mask), dtype=bool)[:, None]
+
+
+def step(
+    model: Model,
+    rule: Rule,
+    frozen: Params,
+    trained: Params,
+    optimizer_state: dict[str, Any],
+    block: Block,
+    hidden: tuple,
+    negatives: Negatives,
+    learning_rate: jax.Array,
+    dropout: tuple = (None, None),
+) -> tuple[dict, dict[str, Any], tuple, jax.Array]:
+    """One update.
+
+    Args:
+      frozen, trained: the parts of the parameters, disjoint; tables among the trained are updated by rows.
+      optimizer_state: from `init_optimizer`.
+      hidden: state of each layer before the block, [rows, units] each.
+
+    Returns:
+      trained parts, optimizer state, states after the block, loss.
+    """
+    params = {**frozen, **trained}
+    used = used_rows(model, block, negatives)
+    rows = {place: params[table][items] for place, (table, items) in used.items()}
+    dense = {name: part for name, part in trained.items() if name not in TABLES}
+    moving = {place: row for place, row in rows.items() if used[place][0] in trained}
+    still = {place: row for place, row in rows.items() if place not in moving}
+
+    def loss_of(dense, moving):
+        return block_loss(model, rule, {**params, **dense}, still | moving, block, hidden, negatives, dropout)
+
+    (loss, after), (dense_gradient, row_gradients) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(dense, moving)
+    updates, dense_state = rule.transformation.update(dense_gradient, optimizer_state["dense"])
+    new = apply(dense, updates, learning_rate)
+    state = {**optimizer_state, "dense": dense_state}
+    used = {place: (table, _live(items, block.mask, model.n_items)) for place, (table, items) in used.items()}
+    tables, state = _update_tables(rule, trained, state, used, row_gradients, learning_rate)
+    return {**new, **tables}, state, after, loss
+
+
+def used_rows(model: Model, block: Block, negatives: Negatives) -> dict[str, tuple[str, jax.Array]]:
+    """Which rows of which table stand where in `block_loss`."""
+    inputs, targets = block.items[:, :-1], block.items[:, 1:]
+    return {
+        "inputs": (model.input_table, inputs),
+        "targets": ("item_table", targets),
+        "negatives": ("item_table", negatives.items),
+        "target_bias": ("item_bias", targets),
+        "negative_bias": ("item_bias", negatives.items),
+    }
+
+
+def _live(items: jax.Array, mask: jax.Array, n_items: int) -> jax.Array:
+    """Items of padded steps moved out of the table's range: momentum must not move a row that was not used."""
+    return jnp.where(mask, items, n_items) if items.shape == mask.shape else items
+
+
+def _update_tables(
+    rule: Rule, trained: Params, state: dict[str, Any], used: Mapping, gradients: Mapping, learning_rate: jax.Array
+) -> tuple[dict, dict[str, Any]]:
+    """Each trained table moved by the summed gradients of the rows that were used, each row once."""
+    tables, states, scratch = {}, dict(state["tables"]), state.get("scratch")
+    for table in sorted({used[place][0] for place in gradients}):
+        places = [place for place in gradients if used[place][0] == table]
+        width = trained[table].shape[1:]
+        items = jnp.concatenate([used[place][1].reshape(-1) for place in places])
+        summed = jnp.concatenate([gradients[place].reshape(-1, *width) for place in places])
+        items, summed, scratch = merge_duplicates(items, summed, scratch)
+        tables[table], states[table] = apply_rows(rule.transformation, trained[table], states[table], items, summed, learning_rate)
+    return tables, {**state, "tables": states} | ({} if scratch is None else {"scratch": scratch})

@@ -1,0 +1,150 @@
+"""The recommender: item table -> stacked GRU -> optional dense head -> user vector, scored against item rows.
+
+Its parameters are typed as shared or personal. From the typed module on, everything is plain JAX on dictionaries of arrays:
+
+    item_table [items, dim], item_bias [items], input_table [items, dim] (only with separate tables),
+    lower {layer_0: ...}, last {...}, dense {kernel, bias} (only with a dense head)
+
+Dimensions: dim of item rows and user vectors, T steps.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrec.errors import InputError
+from jaxrec.models.gru import GRULayer, uniform
+from jaxrec.options import Options, option
+
+Params = Mapping[str, Any]
+"""Arrays by name, nested; the top level names the parts of the model."""
+
+TABLES = ("item_table", "item_bias", "input_table")
+"""Parts read by rows: an update touches only the rows it uses."""
+
+
+class SharedParam(nnx.Param):
+    """The same for all users; never leaves the cloud's hands once trained."""
+
+
+class PersonalParam(nnx.Param):
+    """One copy per user, trained on the device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(Options):
+    """Shape of the recommender."""
+
+    units: tuple[int, ...] = option((100,), "units of each GRU layer, lowest first", minimum=1)
+    embedding_dim: int = option(64, "length of an item row", minimum=1)
+    table: str = option("shared", "whether the input embedding is the output table (shared) or a table of its own", choices=("shared", "separate"))
+    dense: bool = option(True, "put a dense layer between the last GRU layer and the item rows; without it the last layer must have embedding_dim units")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.units:
+            raise InputError("--units: expected at least one layer; got none")
+        if not self.dense and self.units[-1] != self.embedding_dim:
+            raise InputError(
+                f"--units: without a dense head the last layer scores item rows itself and needs {self.embedding_dim} units "
+                f"(--embedding_dim); got {self.units[-1]}"
+            )
+
+
+class Dense(nnx.Module):
+    """The head that turns the last state into a user vector, linear."""
+
+    def __init__(self, units: int, dim: int, param: type[nnx.Param], rngs: nnx.Rngs):
+        self.kernel = param(uniform(rngs.params(), units, dim))
+        self.bias = param(jnp.zeros(dim))
+
+    def __call__(self, states: jax.Array) -> jax.Array:
+        return states @ self.kernel[...] + self.bias[...]
+
+
+class Recommender(nnx.Module):
+    """GRU4Rec with an optional dense head; the last GRU layer and the dense head are personal (DeepRec)."""
+
+    def __init__(self, options: ModelOptions, n_items: int, rngs: nnx.Rngs, unroll: bool = False):
+        dims = (options.embedding_dim, *options.units)
+        self.item_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
+        self.item_bias = SharedParam(jnp.zeros(n_items))
+        if options.table == "separate":
+            self.input_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
+        lower = [GRULayer(dims[i], dims[i + 1], SharedParam, rngs, unroll) for i in range(len(options.units) - 1)]
+        self.lower = nnx.Dict({f"layer_{i}": layer for i, layer in enumerate(lower)})
+        self.last = GRULayer(dims[-2], dims[-1], PersonalParam, rngs, unroll)
+        self.dense = Dense(dims[-1], options.embedding_dim, PersonalParam, rngs) if options.dense else None
+
+    def encode(
+        self, inputs: jax.Array, hidden: tuple[jax.Array, ...], reset: jax.Array, keep: tuple[jax.Array | None, ...]
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """User vectors after each event of one sequence.
+
+        Args:
+          inputs: item rows, [T, dim].
+          hidden: state of each layer before the first event, [units] each.
+          reset: True where a session starts, [T].
+          keep: dropout multipliers of each layer's output, [T, units] each, or None.
+
+        Returns:
+          user vectors [T, dim] and the states after the last event.
+        """
+        after = []
+        for layer, state, kept in zip([*self.lower.values(), self.last], hidden, keep, strict=True):
+            inputs, state = layer(inputs, state, reset, kept)
+            after.append(state)
+        return inputs if self.dense is None else self.dense(inputs), tuple(after)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The recommender without its parameters: what to compute, and which parts belong to whom.
+
+    Attributes:
+      unroll: compile sequences without a loop, as the device needs.
+    """
+
+    options: ModelOptions
+    n_items: int
+    unroll: bool = False
+
+    def __post_init__(self):
+        module = nnx.eval_shape(lambda: Recommender(self.options, self.n_items, nnx.Rngs(0), self.unroll))
+        graph, personal, shared = nnx.split(module, PersonalParam, SharedParam)
+        object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "personal_parts", frozenset(nnx.to_pure_dict(personal)))
+        object.__setattr__(self, "input_table", "input_table" if self.options.table == "separate" else "item_table")
+
+    def init(self, key: jax.Array) -> Params:
+        """Parameters as GRU4Rec draws them: matrices uniform by their shape, biases zero."""
+        return nnx.to_pure_dict(nnx.state(Recommender(self.options, self.n_items, nnx.Rngs(params=key)), nnx.Param))
+
+    def split(self, params: Params) -> tuple[dict, dict]:
+        """(shared, personal) parts of the parameters."""
+        personal = {name: part for name, part in params.items() if name in self.personal_parts}
+        return {name: part for name, part in params.items() if name not in personal}, personal
+
+    def zero_hidden(self, *rows: int) -> tuple[jax.Array, ...]:
+        """States before the first event, [*rows, units] for each layer."""
+        return tuple(jnp.zeros((*rows, units)) for units in self.options.units)
+
+    def encode(self, params: Params, inputs: jax.Array, hidden: tuple, reset: jax.Array, keep: tuple | None = None) -> tuple[jax.Array, tuple]:
+        """`Recommender.encode` with the given parameters; no dropout where `keep` is None."""
+        keep = (None,) * len(self.options.units) if keep is None else keep
+        return nnx.merge(self._graph, dict(params)).encode(inputs, hidden, reset, keep)
+
+
+def personal_mask(model: Model, params: Params) -> dict:
+    """True at personal leaves, False at shared ones: the one mask behind the split and behind optax's freezing."""
+    return {name: jax.tree.map(lambda _, mine=name in model.personal_parts: mine, part) for name, part in params.items()}
+
+
+def bytes_of(params: Params) -> int:
+    """Bytes of all arrays."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))

@@ -1,0 +1,216 @@
+"""Plots as SVG text that takes its colours from the page around it: readable light, dark and in print.
+
+matplotlib draws with stand-in colours, which are then replaced by the page's text colour and its variables (see `jaxrec.report.look`).
+"""
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+INK, FAINT, GAIN, LOSS = "#010203", "#010204", "#010205", "#010206"
+RUNS = ("#010207", "#010208", "#010209", "#01020a")
+VARIABLES = {
+    **{INK: "currentColor", FAINT: "var(--faint)", GAIN: "var(--gain)", LOSS: "var(--loss)"},
+    **{colour: f"var(--run{number})" for number, colour in enumerate(RUNS)},
+}
+STYLE = {
+    **{
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "axes.labelsize": 11,
+        "legend.fontsize": 10.5,
+    },
+    **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": FAINT, "grid.color": FAINT},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "grid.linewidth": 0.5},
+    **{"axes.axisbelow": True, "legend.frameon": False, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5},
+}
+INCHES = (4.2, 3.0)
+MOST_POINTS = 400
+
+Histories = dict[str, list[dict[str, Any]]]
+Users = dict[str, pd.DataFrame]
+Bins = dict[str, list[dict[str, Any]]]
+
+
+def plots(histories: Histories, users: Users, bins: Bins) -> dict[str, str]:
+    """Every plot that there is something to draw for, as SVG by name; each argument holds what it draws by the name of its run."""
+    makers = {
+        "training_loss": lambda: training_loss(histories),
+        "validation_recall": lambda: validation_recall(histories),
+        "gain_histogram": lambda: gain_histogram(users),
+        "gain_by_own_events": lambda: gain_by_own_events(bins),
+    }
+    drawn = {name: make() for name, make in makers.items()}
+    return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def training_loss(histories: Histories) -> str | None:
+    """Training loss by updates; the run that chose the number of epochs is dashed."""
+    series = _series(histories, "loss")
+    return _lines("training_loss", "Training loss", series, marker="") if series else None
+
+
+def validation_recall(histories: Histories) -> str | None:
+    """Recall@20 on the validation part after each epoch."""
+    series = _series(histories, "recall@20")
+    return _lines("validation_recall", "Recall@20 on the validation part", series, marker="o") if series else None
+
+
+def gain_histogram(users: Users) -> str | None:
+    """How each user's own Recall@20 changed; users without a change are a bar of their own."""
+    users = {name: one for name, one in users.items() if len(one)}
+    if not users:
+        return None
+
+    def draw(axes: Axes) -> None:
+        gains = {name: (one["after_recall@20"] - one["before_recall@20"]).to_numpy(dtype=float) for name, one in users.items()}
+        (_one_histogram if len(gains) == 1 else _outlines)(axes, gains)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set(title="Gain in a user's own Recall@20", xlabel="worse  ←  change  →  better", ylabel="share of users")
+        axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+
+    return _svg("gain_histogram", draw)
+
+
+def gain_by_own_events(bins: Bins) -> str | None:
+    """Mean gain in Recall@20 with its 95 % interval, by the number of events that a user's device holds."""
+    bins = {name: one for name, one in bins.items() if one}
+    if not bins:
+        return None
+
+    def draw(axes: Axes) -> None:
+        labels = _bin_labels(bins)
+        for number, (name, one) in enumerate(bins.items()):
+            shift = 0.3 * (number - (len(bins) - 1) / 2)
+            _error_bars(axes, [labels.index(bin_["own_events"]) + shift for bin_ in one], one, _colour(number), name)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.grid(axis="x")
+        axes.grid(visible=False, axis="y")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set(title="Gain in Recall@20, with 95 % interval", ylabel="own events before the test")
+        _legend(axes, len(bins))
+
+    return _svg("gain_by_own_events", draw)
+
+
+def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` points, each the mean of as many neighbours.
+
+    >>> thin(np.array([1, 2, 3, 4]), np.array([1.0, 3.0, 5.0, 7.0]), most=2)[1].tolist()
+    [2.0, 6.0]
+    """
+    if len(x) <= most:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), most)
+    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
+
+
+def _series(histories: Histories, key: str) -> list[tuple[str, str, str, np.ndarray, np.ndarray]]:
+    """(label, colour, line style, updates, values) of every run and phase that has the key."""
+    found = []
+    for number, (name, history) in enumerate(histories.items()):
+        for phase in dict.fromkeys(line.get("phase", "final") for line in history):
+            points = [(line["updates"], line[key]) for line in history if line.get("phase", "final") == phase and line.get(key) is not None]
+            if points:
+                label = phase if len(histories) == 1 else f"{name}, {phase}"
+                x, y = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+                found.append((label, _colour(number), "--" if phase == "selection" else "-", x, y))
+    return found
+
+
+def _lines(name: str, title: str, series: list, marker: str) -> str:
+    def draw(axes: Axes) -> None:
+        for label, colour, style, x, y in series:
+            axes.plot(*thin(x, y), style, color=colour, marker=marker, markersize=4, linewidth=1.6, label=label)
+        axes.set(title=title, xlabel="updates")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        _legend(axes, len(series))
+
+    return _svg(name, draw)
+
+
+def _one_histogram(axes: Axes, gains: dict[str, np.ndarray]) -> None:
+    (values,) = gains.values()
+    edges = np.linspace(0, _reach(gains), 11)
+    worse, better = np.histogram(-values[values < 0], edges)[0], np.histogram(values[values > 0], edges)[0]
+    width, middle = edges[1], (edges[1:] + edges[:-1]) / 2
+    axes.bar(middle, better / len(values), width * 0.9, color=GAIN)
+    axes.bar(-middle, worse / len(values), width * 0.9, color=LOSS)
+    same, highest = float(np.mean(values == 0)), float(max(worse.max(), better.max())) / len(values)
+    axes.bar(0, same, width * 0.35, color=FAINT)
+    # Most users often see no change at all: their bar would flatten every other one.
+    top = max(1.35 * highest, 1e-3) if highest else 1.0
+    axes.set_ylim(0, top)
+    cut = "\n(bar cut)" if same > top else ""
+    axes.annotate(f"no change: {same:.0%}{cut}", (1, 1), (0, -4), "axes fraction", "offset points", ha="right", va="top", fontsize=10.5)
+
+
+def _outlines(axes: Axes, gains: dict[str, np.ndarray]) -> None:
+    reach = _reach(gains)
+    edges = np.linspace(-reach, reach, 22)  # an odd number of bins: one of them is centred on zero
+    for number, (name, values) in enumerate(gains.items()):
+        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, color=_colour(number), linewidth=1.6, label=name)
+    _legend(axes, len(gains))
+
+
+def _reach(gains: dict[str, np.ndarray]) -> float:
+    """How far the axis goes: no user lies beyond it."""
+    return max(0.1, *(float(np.abs(values).max()) for values in gains.values()))
+
+
+def _error_bars(axes: Axes, y: list[float], bins: list[dict], colour: str, name: str) -> None:
+    gains = [one["gain_recall@20"] for one in bins]
+    limits = [one["gain_ci95_recall@20"] or (gain, gain) for one, gain in zip(bins, gains, strict=True)]
+    spread = [
+        [gain - low for gain, (low, _) in zip(gains, limits, strict=True)],
+        [high - gain for gain, (_, high) in zip(gains, limits, strict=True)],
+    ]
+    axes.errorbar(gains, y, xerr=np.maximum(spread, 0), fmt="o", color=colour, capsize=3, markersize=6, label=name)
+
+
+def _bin_labels(bins: Bins) -> list[str]:
+    labels = {one["own_events"] for several in bins.values() for one in several}
+    return sorted(labels, key=lambda label: int(re.match(r"\d+", label).group()))
+
+
+def _colour(number: int) -> str:
+    return RUNS[number % len(RUNS)]
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    if entries > 1:
+        axes.legend(loc="best")
+
+
+def _svg(name: str, draw: Callable[[Axes], None]) -> str:
+    """The drawing as an SVG element; `name` keeps its ids apart from those of other plots on the page."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=INCHES, layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _inline(name, buffer.getvalue())
+
+
+def _inline(name: str, text: str) -> str:
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'\bid="|url\(#|href="#', lambda match: f"{match.group()}{name}-", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return text

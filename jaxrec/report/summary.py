@@ -1,0 +1,125 @@
+"""report.json: the figures of one run that every check and every table reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxrec.evaluation.users import bootstrap_gain
+from jaxrec.report.environment import environment
+from jaxrec.report.results import DATASET, Results, read_results
+
+DATASET_EXTRAS = ("rows_read", "rows_dropped", "periods", "straddling_events", "warnings")
+DEVICE_KEYS = (
+    *("model_bytes", "recommend_p50_ms", "recommend_p95_ms", "recommend_call_p50_ms", "step_p50_ms", "train_p50_ms"),
+    *("recommend_max_abs_error", "train_max_abs_error", "peak_rss_mb", "threads"),
+)
+# Lowest number of own events of each bin; a bin ends before the next begins.
+BINS = (0, 1, 5, 10, 20, 50, 100, 200)
+# Fewer users than this say nothing about the spread between users.
+LEAST_USERS = 10
+
+
+def summarise(workdir: Path, dataset_folder: Path | None = None) -> dict[str, Any]:
+    """report.json of one run; the part of a stage that did not run is None.
+
+    Raises:
+      InputError: there is nothing to report, or a file is not what its stage writes; names the file.
+    """
+    return summary_of(read_results(workdir, dataset_folder))
+
+
+def summary_of(results: Results) -> dict[str, Any]:
+    """report.json of results that were read already."""
+    return {
+        "workdir": str(results.workdir),
+        "dataset": _dataset(results.dataset),
+        "global": None if results.train is None else _without(results.train, "seconds", "settings"),
+        "evaluation": None if results.evaluation is None else results.evaluation["models"],
+        "personal": _personal(results),
+        "device": None if results.device is None else {key: results.device.get(key) for key in DEVICE_KEYS},
+        "environment": {**environment(), "stage_seconds": _seconds(results)},
+        "settings": _settings(results),
+    }
+
+
+def gain_by_own_events(users: pd.DataFrame) -> list[dict[str, Any]]:
+    """Recall@20 before and after by how many events of their own the users have; bins without users are left out.
+
+    Every prediction counts the same, so that the bins, weighted by their predictions, give the figures over all users.
+    """
+    bins = np.digitize(users["own_events"], BINS) - 1
+    return [{"own_events": bin_label(number), **_bin(users[bins == number])} for number in sorted(set(bins.tolist()))]
+
+
+def bin_label(number: int) -> str:
+    """How a bin of own events is called.
+
+    >>> [bin_label(number) for number in (0, 1, 7)]
+    ['0', '1-4', '200+']
+    """
+    low = BINS[number]
+    if number + 1 == len(BINS):
+        return f"{low}+"
+    high = BINS[number + 1] - 1
+    return str(low) if high == low else f"{low}-{high}"
+
+
+def _bin(users: pd.DataFrame) -> dict[str, Any]:
+    weight = users["predictions"].to_numpy(dtype=float)
+    mean = {name: float(np.average(users[f"{name}_recall@20"], weights=weight)) for name in ("before", "fine_tuned", "after")}
+    return {
+        "users": len(users),
+        "predictions": int(weight.sum()),
+        **{name: {"recall@20": value} for name, value in mean.items()},
+        "gain_recall@20": mean["after"] - mean["before"],
+        "gain_ci95_recall@20": _interval(users),
+    }
+
+
+def _interval(users: pd.DataFrame) -> list[float] | None:
+    """95 % interval of a bin's gain, resampling its users; None for a handful of users."""
+    if len(users) < LEAST_USERS:
+        return None
+    weight = users["predictions"].to_numpy(dtype=float)
+    before, after = (users[f"{name}_recall@20"].to_numpy(dtype=float) * weight for name in ("before", "after"))
+    return list(bootstrap_gain(before, after, weight))
+
+
+def _dataset(manifest: dict | None) -> dict | None:
+    if manifest is None:
+        return None
+    return {key: manifest[key] for key in (*DATASET, *DATASET_EXTRAS) if key in manifest}
+
+
+def _personal(results: Results) -> dict | None:
+    if results.personal is None:
+        return None
+    return {**results.personal, "gain_by_own_events": gain_by_own_events(results.users)}
+
+
+def _runs(results: Results) -> dict[str, dict]:
+    """What each command wrote, by the command's name, in the order in which they run."""
+    runs = {
+        "prepare": results.dataset,
+        "train": results.train,
+        "evaluate": results.evaluation,
+        "personalize": results.personal_run,
+        "export": results.export,
+        "measure": results.measurement,
+    }
+    return {name: run for name, run in runs.items() if run is not None}
+
+
+def _seconds(results: Results) -> dict[str, float]:
+    return {name: run["seconds"] for name, run in _runs(results).items() if "seconds" in run}
+
+
+def _settings(results: Results) -> dict[str, dict]:
+    found = {name: run.get("settings", run.get("options")) for name, run in _runs(results).items()}
+    return {name: settings for name, settings in found.items() if settings}
+
+
+def _without(value: dict, *keys: str) -> dict:
+    return {key: one for key, one in value.items() if key not in keys}

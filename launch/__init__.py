@@ -1,0 +1,1 @@
+"""One thin file per command; the only place that knows absl flags."""

@@ -1,0 +1,27 @@
+"""Export a trained model as one TFLite file with everything a device needs: recommend, follow clicks, learn.
+
+Example: python -m launch.export --workdir=runs/shop --dataset=runs/shop/dataset --precision=int8
+"""
+
+from jaxrec.device.signatures import ExportOptions
+from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.stages import export
+from launch import flags
+
+WORKDIR = flags.path("workdir", "folder of a run; the export goes to its folder `device`")
+DATASET = flags.path("dataset", "folder that prepare wrote")
+OVERWRITE = flags.switch("overwrite", "replace an export that was made otherwise")
+OPTIONS = flags.options(ExportOptions)
+PERSONAL = flags.options(PersonalOptions)
+
+
+def main() -> None:
+    """Export, then print what came out."""
+    workdir, dataset = flags.required(WORKDIR(), "workdir"), flags.required(DATASET(), "dataset")
+    manifest = export.run(workdir, dataset, OPTIONS(), PERSONAL(), OVERWRITE())
+    size, error, learning = manifest["model_bytes"], manifest["recommend_max_abs_error"], manifest["train_max_abs_error"]
+    print(f"{workdir / 'device'}: {size:,} bytes, {manifest['precision']}; from JAX by {error:.1e} (recommend), {learning:.1e} (train)")
+
+
+if __name__ == "__main__":
+    flags.run(main)

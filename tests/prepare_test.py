@@ -1,0 +1,240 @@
+"""From a log file to a dataset folder: every row accounted for, nothing half-written, the same again when run again."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_logs import events, real, sessions_as_text, write_lines
+
+from jaxrec.data.account import describe, histograms
+from jaxrec.data.formats import ColumnOptions
+from jaxrec.data.prepare import PrepareOptions, input_files, prepare, prepare_events
+from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
+from jaxrec.errors import InputError
+
+DAY = 86400
+# Ten users, ten days, a session of two clicks each day: item and behaviour by the day.
+LOG = [f"{u},{i + day % 3},7,{b},{day * DAY + u * 1000 + i}" for u in range(10) for day in range(10) for i, b in enumerate(["pv", "buy"])]
+WINDOW = {"time_from": "2017-11-25T00:00+08:00", "time_to": "2017-12-04T00:00+08:00"}
+
+
+def run(folder, *lines, test=None, overwrite=False, **options):
+    """Prepare a log of these lines in `folder`/set."""
+    path = folder / "log.csv"
+    if not path.exists():
+        write_lines(path, lines or LOG)
+    tests = [] if test is None else [write_lines(folder / "test.csv", test)]
+    return prepare([path], tests, PrepareOptions(**options), ColumnOptions(), folder / "set", overwrite)
+
+
+def command(name, *arguments):
+    return subprocess.run([sys.executable, "-m", f"launch.{name}", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def accounted(manifest):
+    return manifest["events"] + sum(manifest["rows_dropped"].values())
+
+
+def test_default_cuts_are_fractions_of_the_events(tmp_path):
+    manifest = run(tmp_path)
+    assert manifest["cuts"] == {"personal_from": 7 * DAY, "test_from": 8 * DAY + 5000}
+    assert manifest["rows_read"] == manifest["events"] == 200
+    sessions = {name: sizes["sessions"] for name, sizes in manifest["periods"].items()}
+    assert sessions == {"global": 70, "personal": 15, "test": 15}
+    assert manifest["warnings"] == []
+    assert manifest["session_length"] == {"p10": 2, "p50": 2, "p90": 2, "p99": 2, "p100": 2}
+
+
+def test_what_is_written_is_what_is_loaded(tmp_path):
+    manifest = run(tmp_path, behaviors=("pv",), min_session_length=1)
+    dataset = load_dataset(tmp_path / "set")
+    assert dataset.manifest == json.loads((tmp_path / "set" / "manifest.json").read_text()) == manifest
+    assert manifest["rows_dropped"]["behavior"] == 100
+    assert load_users(tmp_path / "set").tolist() == [str(u) for u in range(10)]
+    vocabulary = load_vocabulary(tmp_path / "set")
+    assert vocabulary.tolist() == ["0", "1", "2"]  # 3, 2 and 2 of the seven global days
+    assert dataset.item_counts.tolist() == [30, 20, 20]
+    assert [str(vocabulary[dataset.session(s)][0]) for s in range(3)] == ["0", "0", "0"]
+
+
+ROWS = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(1, 4000)), min_size=1, max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS, st.integers(1, 3), st.integers(1, 3), st.sampled_from([None, "300"]), st.sampled_from([None, "3000"]), st.booleans())
+def test_every_row_is_kept_or_dropped_for_a_reason(rows, length, support, time_from, time_to, with_test):
+    test = events(rows[: len(rows) // 2 + 1]) if with_test else None
+    options = PrepareOptions(
+        min_session_length=length, min_item_support=support, time_from=time_from, time_to=time_to, session_gap_minutes=5.0
+    )
+    try:
+        dataset = prepare_events(events(rows), test, options).dataset
+    except InputError:
+        return
+    manifest = dataset.manifest
+    assert manifest["rows_read"] == len(rows) + (len(test) if with_test else 0)
+    assert accounted(manifest) == manifest["rows_read"]
+    assert sum(sizes["events"] for sizes in manifest["periods"].values()) == manifest["events"] == len(dataset.items)
+    assert np.diff(dataset.offsets).min() >= length
+    assert dataset.item_counts.min() >= support
+
+
+def test_straddling_events_stay_and_are_counted():
+    log = events(
+        [("u", "a", 0), ("u", "b", 8), ("u", "a", 10), ("v", "a", 15), ("v", "b", 21), ("v", "a", 22), ("w", "a", 20), ("w", "b", 21)]
+    )
+    prepared = prepare_events(log, None, PrepareOptions(personal_from="10", test_from="20"))
+    assert [sessions_as_text(prepared.dataset, prepared.item_names, p) for p in ("global", "personal", "test")] == [
+        ["aba"],
+        ["aba"],
+        ["ab"],
+    ]
+    assert prepared.dataset.manifest["straddling_events"] == 3
+
+
+def test_the_window_of_time_holds_its_first_instant_and_not_its_last():
+    log = events([("u", "ab"[time % 2], time) for time in range(25)] + [("v", "ab"[time % 2], time) for time in range(25, 100)])
+    options = PrepareOptions(time_from="10", time_to="1970-01-01T00:01:30Z", personal_from="20", test_from="24")
+    manifest = prepare_events(log, None, options).dataset.manifest
+    assert (manifest["rows_dropped"]["outside_time"], manifest["first_time"], manifest["last_time"]) == (20, 10, 89)
+
+
+def test_a_log_without_users_has_no_personal_period():
+    log = events([(None, item, time) for time, item in enumerate("ab" * 10)], sessions=[n // 2 for n in range(20)])
+    manifest = prepare_events(log, None, PrepareOptions()).dataset.manifest
+    assert manifest["cuts"] == {"personal_from": None, "test_from": 17}
+    assert manifest["users"] == manifest["periods"]["personal"]["sessions"] == 0
+    with pytest.raises(InputError, match="--personal_from: expected none, the log has no users; got 5"):
+        prepare_events(log, None, PrepareOptions(personal_from="5", test_from="9"))
+
+
+def test_a_test_file_is_the_test_period(tmp_path):
+    later = [f"{u},{i},7,pv,{5 * DAY + u * 1000 + i}" for u in (3, 77) for i in (1, 2, 99)]
+    manifest = run(tmp_path, test=later, personal_from="0.5")
+    assert {name: sizes["sessions"] for name, sizes in manifest["periods"].items()} == {"global": 50, "personal": 50, "test": 2}
+    assert manifest["test_sessions_before_training_end"] == 2
+    assert manifest["users"] == 11
+    assert manifest["rows_dropped"]["unknown_item"] == 2
+    dataset = load_dataset(tmp_path / "set")
+    assert load_users(tmp_path / "set")[dataset.users[100:]].tolist() == ["3", "77"]
+    with pytest.raises(InputError, match=r"--time_from, .* none remains of 200 rows"):
+        run(tmp_path, test=[f"1,1,7,pv,{99 * DAY}"], time_from=str(50 * DAY), overwrite=True)
+    with pytest.raises(InputError, match=r"--test_from: expected none, --test_input"):
+        run(tmp_path, test=later, test_from="0.8", overwrite=True)
+
+
+def test_run_again_it_keeps_or_names_the_difference(tmp_path, caplog):
+    run(tmp_path)
+    items = tmp_path / "set" / "items.npy"
+    written = items.stat().st_mtime_ns
+    with caplog.at_level("INFO", "jaxrec"):
+        run(tmp_path)
+    assert items.stat().st_mtime_ns == written
+    assert "already prepared" in caplog.text
+    with pytest.raises(InputError, match=r"--session_gap_minutes: 30\.0 there, 9\.0 now.*--overwrite"):
+        run(tmp_path, session_gap_minutes=9.0)
+    os.utime(tmp_path / "log.csv", (1, 1))
+    with pytest.raises(InputError, match=r"--input: log\.csv .* there, log\.csv .*1970-01-01T00:00:01Z\) now"):
+        run(tmp_path)
+    assert run(tmp_path, session_gap_minutes=9.0, overwrite=True)["options"]["session_gap_minutes"] == 9.0
+    assert names(tmp_path) == ["log.csv", "set"]
+
+
+def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="left untouched"):
+        run(tmp_path, overwrite=True)
+    assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"behaviors": ("pv", "wish")}, r"--behaviors: expected behaviours of the log \(buy, pv\); got wish"),
+        ({"personal_from": "0.9", "test_from": "0.8"}, "--personal_from: expected a time not after --test_from"),
+        ({"personal_from": "0.9"}, "--test_from: expected a cut, because --personal_from is given"),
+        ({"test_from": "2030-01-01T00:00Z"}, r"--test_from: expected a time within the log, .*1970-01-10T02:30:01Z; got 2030"),
+        ({"min_session_length": 3}, "--min_session_length: expected sessions of 3 events in the global period; none remains of 200 rows"),
+        ({"time_from": "2030-01-01T00:00Z"}, "none remains of 200 rows"),
+        ({"format": "gru4rec"}, "expected a gru4rec header line with SessionId"),
+    ],
+)
+def test_options_that_do_not_fit_the_log(tmp_path, options, fault):
+    with pytest.raises(InputError, match=fault):
+        run(tmp_path, **options)
+    assert names(tmp_path) == ["log.csv"]
+
+
+def test_a_gap_that_leaves_single_clicks_is_warned_of(tmp_path):
+    manifest = run(tmp_path, session_gap_minutes=0.0, min_session_length=1)
+    assert "--session_gap_minutes" in manifest["warnings"][0]
+    assert manifest["warnings"][0] in describe(manifest)
+
+
+def test_inputs_may_be_patterns_and_lists(tmp_path):
+    paths = [write_lines(tmp_path / name, ["x"]) for name in ("a.csv", "b.csv", "c,d.csv")]
+    assert input_files([tmp_path / "?.csv"], "input") == paths[:2]
+    assert input_files([paths[1], paths[0]], "input") == [paths[1], paths[0]]
+    assert input_files([tmp_path / f"b.csv,{paths[0]}", paths[2]], "input") == [paths[1], paths[0], paths[2]]
+    with pytest.raises(InputError, match="--input: expected files that fit"):
+        input_files([tmp_path / "*.tsv"], "input")
+
+
+def test_the_commands_tell_the_same_account(tmp_path):
+    log = write_lines(tmp_path / "log.csv", LOG)
+    first = command("prepare", f"--input={log}", "--behaviors=pv,buy", "--min_item_support=2", f"--dataset={tmp_path / 'set'}")
+    assert first.returncode == 0, first.stderr
+    again = command("inspect", f"--dataset={tmp_path / 'set'}")
+    assert again.returncode == 0, again.stderr
+    assert first.stdout.strip() in again.stdout
+    assert histograms(load_dataset(tmp_path / "set")) in again.stdout
+    assert "checksums of 8 files verified" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("last", "fault"),
+    [
+        ("1,2,7,pv,noon", "line 201: expected unix seconds in column timestamp; got 'noon'"),
+        ("1,2", "line 201: expected 5 columns"),
+        ("\0", "binary"),
+    ],
+)
+def test_the_command_ends_in_one_line_and_leaves_nothing(tmp_path, last, fault):
+    log = write_lines(tmp_path / "log.csv", [*LOG, last])
+    done = command("prepare", f"--input={log}", f"--dataset={tmp_path / 'set'}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {log}") and done.stderr.count("\n") == 1 and fault in done.stderr
+    assert names(tmp_path) == ["log.csv"]
+
+
+def test_help_shows_the_command_s_own_flags():
+    shown = command("prepare", "--help").stdout
+    assert all(
+        f"--{flag}" in shown.replace("[no]", "")
+        for flag in ("input", "test_input", "dataset", "overwrite", "session_gap_minutes", "time_unit")
+    )
+
+
+def test_taobao_sessions(tmp_path):
+    log = real("taobao/UserBehavior.csv")
+    for window, sessions, outside in (({}, 16_757, 0), (WINDOW, 16_724, 44)):
+        manifest = prepare([log], [], PrepareOptions(**window), ColumnOptions(), tmp_path / str(outside))
+        assert (manifest["sessions_found"], manifest["rows_dropped"]["outside_time"]) == (sessions, outside)
+        assert accounted(manifest) == manifest["rows_read"] == 100_001
+
+
+def test_rsc15_sessions(tmp_path):
+    paths = [[real(f"rsc15_100k/{part}.tsv")] for part in ("train", "test")]
+    manifest = prepare(*paths, PrepareOptions(), ColumnOptions(), tmp_path / "set")
+    assert (manifest["rows_read"], manifest["sessions"], manifest["items"]) == (83_846, 21_210, 2_933)
+    assert manifest["periods"]["personal"]["sessions"] == 0

@@ -1,0 +1,540 @@
+"""The report: its figures come from the stages' files under the right keys, and its page is whole, safe and readable."""
+
+import html.parser
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from jaxrec.errors import InputError
+from jaxrec.report.account import commands
+from jaxrec.report.contents import markdown
+from jaxrec.report.environment import environment, processor
+from jaxrec.report.headline import headline, notes, verdict
+from jaxrec.report.plots import gain_histogram, plots
+from jaxrec.report.summary import gain_by_own_events, summarise
+from jaxrec.report.tables import Table, join, table
+from jaxrec.stages.report import names, write_report
+
+REPO = Path(__file__).parents[1]
+CUTOFFS = (1, 5, 10, 20)
+DEVICE = {
+    **{"recommend_p50_ms": 1.82, "recommend_p95_ms": 2.31, "recommend_call_p50_ms": 1.97, "step_p50_ms": 0.214, "train_p50_ms": 14.6},
+    **{"recommend_max_abs_error": 3.1e-06, "train_max_abs_error": 8.4e-07, "peak_rss_mb": 21.4, "threads": 1},
+}
+
+
+def fake_run(workdir: Path, users: int = 400, seed: int = 0, **settings) -> Path:
+    """Files such as every stage of a run leaves; the users' figures agree with the totals."""
+    log = fake_users(users, seed)
+    put(workdir / "dataset" / "manifest.json", fake_manifest(users))
+    put(workdir / "train" / "metrics.json", {**curve(0.281), **fake_training(), "settings": {"train": {"epochs": 5, **settings}}})
+    history = [json.dumps(line) for line in fake_history()]
+    (workdir / "train" / "metrics.jsonl").write_text("\n".join(history) + "\n")
+    models = {name: curve(top) for name, top in (("popularity", 0.02), ("markov", 0.243), ("item_knn", 0.251))}
+    put(
+        workdir / "evaluation" / "metrics.json",
+        {"models": models, "seconds": 41.0, "settings": {"model": ["popularity", "markov", "item_knn"]}},
+    )
+    put(workdir / "personal" / "metrics.json", fake_personal(log))
+    log.to_parquet(workdir / "personal" / "users.parquet")
+    put(
+        workdir / "device" / "manifest.json",
+        {"model_bytes": 512_344, "seconds": 9.5, "settings": {"precision": "float32"}, "candidates": 500},
+    )
+    put(workdir / "device" / "measurement.json", {**DEVICE, "model_bytes": 512_344, "seconds": 21.0, "settings": {"runs": 200}})
+    return workdir
+
+
+def fake_users(users: int, seed: int) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    own, predictions = random.negative_binomial(1, 0.03, users), random.integers(1, 30, users)
+    hits = random.binomial(predictions, 0.28)
+    trained = own > 0
+    gained = np.minimum(predictions - hits, random.binomial(predictions, 0.12)) * (random.random(users) < 0.5) * trained
+    lost = np.minimum(hits, random.binomial(predictions, 0.03)) * trained
+    recall = {"before": hits / predictions, "fine_tuned": (hits + gained // 2) / predictions, "after": (hits + gained - lost) / predictions}
+    columns = {f"{name}_{metric}": value * scale for name, value in recall.items() for metric, scale in (("recall@20", 1), ("mrr@20", 0.4))}
+    names_ = [f"u{number}" for number in range(users)]
+    fallback = trained & (random.random(users) < 0.2)
+    return pd.DataFrame(
+        {"user": names_, "own_events": own, "predictions": predictions, "trained": trained, "fallback": fallback, **columns}
+    )
+
+
+def fake_manifest(users: int) -> dict:
+    return {
+        **{"rows_read": 110_000, "rows_dropped": {"duplicate": 1_200, "item_not_in_global_period": 8_800}, "events": 100_000},
+        **{"sessions": 21_000, "users": users, "items": 2_000, "straddling_events": 31, "warnings": [], "seconds": 3.2},
+        "periods": {
+            "global": {"events": 70_000, "sessions": 14_700, "users": users},
+            "personal": {"events": 18_000, "sessions": 3_800, "users": users - 20},
+            "test": {"events": 12_000, "sessions": 2_500, "users": users},
+        },
+        "options": {"session_gap_minutes": 30.0, "personal_from": "0.7", "behaviors": None, "min_item_support": 5},
+    }
+
+
+def fake_training() -> dict:
+    return {"predictions": 9_500, "train_events_per_s": 812_345.6, "train_seconds": 61.5, "updates": 9_000, "epochs": 5, "seconds": 88.0}
+
+
+def fake_history() -> list[dict]:
+    lines = []
+    for phase in ("selection", "final"):
+        for updates in range(100, 9_001, 100):
+            line = {"phase": phase, "epoch": 1 + (updates - 1) // 1_800, "updates": updates, "loss": 3 + 4 * math.exp(-updates / 2_000)}
+            lines.append(line | {"events_per_s": 8e5})
+            if phase == "selection" and updates % 1_800 == 0:
+                lines[-1] |= {"recall@20": 0.28 - 0.2 * math.exp(-updates / 2_500), "mrr@20": 0.1}
+    return lines
+
+
+def curve(recall: float) -> dict:
+    """Metrics at every cutoff, rising to `recall` at 20."""
+    values = {f"recall@{k}": recall * math.log1p(k) / math.log1p(20) for k in CUTOFFS}
+    return values | {f"mrr@{k}": value * 0.45 for k, value in zip(CUTOFFS, values.values(), strict=True)} | {"predictions": 9_500}
+
+
+def fake_personal(log: pd.DataFrame) -> dict:
+    mean = {
+        name: {m: float(np.average(log[f"{name}_{m}"], weights=log["predictions"])) for m in ("recall@20", "mrr@20")} for name in RESULTS
+    }
+    change = log["after_recall@20"] - log["before_recall@20"]
+    gain = {metric: mean["after"][metric] - mean["before"][metric] for metric in ("recall@20", "mrr@20")}
+    baselines = {"markov": 0.244, "user_history": 0.295, "markov_user_history": 0.301}
+    return {
+        **{
+            "users": len(log),
+            "users_trained": int(log["trained"].sum()),
+            "users_per_s": 1_240.0,
+            "predictions": int(log["predictions"].sum()),
+        },
+        **{"personal_bytes_per_user": 283_904, **mean},
+        "baselines": {name: {"recall@20": value, "mrr@20": value * 0.4} for name, value in baselines.items()},
+        "gain_ci95": {metric: [value * 0.8, value * 1.2] for metric, value in gain.items()},
+        **{
+            "users_better": float((change > 0).mean()),
+            "users_same": float((change == 0).mean()),
+            "users_worse": float((change < 0).mean()),
+        },
+        **{
+            "users_fallback": float(log["fallback"].mean()),
+            "seconds": 12.0,
+            "settings": {"personal": {"personal_epochs": 3, "own_replay": True}},
+        },
+        "attainable": {
+            **{"best_without_user": {"recall@20": 0.31, "mrr@20": 0.13}, "best_with_user": {"recall@20": 0.42, "mrr@20": 0.2}},
+            "recovered": 0.44,
+        },
+    }
+
+
+RESULTS = ("before", "fine_tuned", "after")
+
+
+def put(path: Path, value: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def change(path: Path, **values) -> None:
+    put(path, json.loads(path.read_text()) | values)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return fake_run(tmp_path / "shop")
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: open tags, attributes, text."""
+
+    VOID = ("meta", "link", "br", "img", "path", "use", "rect")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.attributes, self.tags, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+# The figures
+
+
+def test_every_figure_stands_under_its_key(run):
+    found = summarise(run)
+    assert found["dataset"]["events"] == 100_000 and found["dataset"]["items"] == 2_000
+    assert found["global"]["recall@20"] == pytest.approx(0.281) and found["global"]["train_events_per_s"] == 812_345.6
+    assert found["personal"]["personal_bytes_per_user"] == 283_904 and found["personal"]["users"] == 400
+    assert found["device"] == {"model_bytes": 512_344, **DEVICE}
+    assert found["environment"]["stage_seconds"] == dict(prepare=3.2, train=88.0, evaluate=41.0, personalize=12.0, export=9.5, measure=21.0)
+    json.dumps(found, allow_nan=False)
+
+
+def test_report_json_has_at_least_the_promised_keys(run):
+    promised = {
+        "dataset": ("events", "sessions", "users", "items"),
+        "global": ("recall@20", "mrr@20", "predictions", "train_events_per_s", "train_seconds"),
+        "personal": (
+            *("users", "users_trained", "users_per_s", "predictions", "personal_bytes_per_user", *RESULTS, "baselines", "gain_ci95"),
+            *("users_better", "users_same", "users_worse", "users_fallback"),
+        ),
+        "device": ("model_bytes", *DEVICE),
+        "environment": ("versions", "device", "cpu_count", "stage_seconds"),
+    }
+    found = write_report([run])
+    assert found == json.loads((run / "report.json").read_text())
+    assert {part: set(keys) - found[part].keys() for part, keys in promised.items()} == {part: set() for part in promised}
+
+
+def test_bins_by_hand():
+    users = pd.DataFrame({"own_events": [0, 3, 4, 500], "predictions": [10, 1, 3, 2], "fine_tuned_recall@20": [0.1, 0, 0, 0.5]})
+    users = users.assign(**{"before_recall@20": [0.1, 0.0, 1.0, 0.0], "after_recall@20": [0.1, 1.0, 1.0, 0.5]})
+    none, few, many = gain_by_own_events(users)
+    assert [one["own_events"] for one in (none, few, many)] == ["0", "1-4", "200+"]
+    assert (few["users"], few["predictions"]) == (2, 4)
+    assert few["before"]["recall@20"] == 0.75 and few["after"]["recall@20"] == 1.0, (
+        "three of four predictions, then all: predictions count the same"
+    )
+    assert many["gain_recall@20"] == 0.5 and many["gain_ci95_recall@20"] is None, "one user says nothing about the spread"
+
+
+def test_bins_add_up_to_all_users(run):
+    personal = summarise(run)["personal"]
+    bins = personal["gain_by_own_events"]
+    assert sum(one["users"] for one in bins) == personal["users"]
+    assert sum(one["predictions"] for one in bins) == personal["predictions"]
+    total = sum(one["predictions"] * one["after"]["recall@20"] for one in bins) / personal["predictions"]
+    assert total == pytest.approx(personal["after"]["recall@20"])
+
+
+def test_users_without_a_prediction_are_left_out(run):
+    path = run / "personal" / "users.parquet"
+    users = pd.read_parquet(path)
+    silent = users.head(2).assign(predictions=0, **{f"{name}_recall@20": math.nan for name in RESULTS})
+    pd.concat([users, silent]).to_parquet(path)
+    assert sum(one["users"] for one in summarise(run)["personal"]["gain_by_own_events"]) == 400
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"),
+    [("dataset", "dataset"), ("train", "global"), ("evaluation", "evaluation"), ("personal", "personal"), ("device", "device")],
+)
+def test_a_stage_that_did_not_run_is_null_and_left_out(run, stage, part):
+    shutil.rmtree(run / stage)
+    found = write_report([run])
+    assert found[part] is None and sum(value is None for value in found.values()) == 1
+    Page((run / "report.html").read_text())
+
+
+def test_sections_of_missing_stages_are_left_out(run):
+    for stage in ("personal", "device"):
+        shutil.rmtree(run / stage)
+    text = write_report([run]) and (run / "report.md").read_text()
+    assert "## On the device" not in text and "## Users" not in text and "## The whole test period" in text
+    assert "personal models were not trained" in text
+
+
+def test_a_log_without_users_has_no_personal_part(run):
+    put(run / "personal" / "metrics.json", {"personal": None, "seconds": 0.1, "settings": {}})
+    (run / "personal" / "users.parquet").unlink()
+    change(run / "dataset" / "manifest.json", users=0)
+    found = summarise(run)
+    assert found["personal"] is None and "the log names no users" in headline(found)
+
+
+def test_export_without_measurement(run):
+    (run / "device" / "measurement.json").unlink()
+    found = write_report([run])["device"]
+    assert found["model_bytes"] == 512_344 and found["train_p50_ms"] is None
+
+
+def test_dataset_elsewhere(run, tmp_path):
+    shutil.move(run / "dataset", tmp_path / "data")
+    assert summarise(run)["dataset"] is None
+    assert summarise(run, tmp_path / "data")["dataset"]["sessions"] == 21_000
+    with pytest.raises(InputError, match=r"nowhere/manifest\.json"):
+        summarise(run, tmp_path / "nowhere")
+
+
+# Files that are not what they should be
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("dataset/manifest.json", "train/metrics.json", "train/metrics.jsonl", "evaluation/metrics.json", "personal/metrics.json"),
+        *("personal/users.parquet", "device/manifest.json", "device/measurement.json"),
+    ],
+)
+def test_a_truncated_file_is_named(run, name):
+    path = run / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        summarise(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("train/metrics.json", "recall@20", math.nan),
+        ("evaluation/metrics.json", "models", {"markov": {"mrr@20": math.inf}}),
+        ("personal/metrics.json", "before", {"recall@20": math.nan}),
+        ("device/measurement.json", "step_p50_ms", -math.inf),
+    ],
+)
+def test_a_number_that_is_none_is_named(run, name, key, value):
+    change(run / name, **{key: value})
+    with pytest.raises(InputError, match=rf"{re.escape(str(run / name))}: expected finite numbers; got -?(nan|inf) at '{key}"):
+        summarise(run)
+
+
+def test_nan_in_training_log_names_the_line(run):
+    path = run / "train" / "metrics.jsonl"
+    path.write_text('{"updates": 1, "loss": 2.0}\n{"updates": 2, "loss": NaN}\n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2: .* nan at 'loss'"):
+        summarise(run)
+
+
+def test_nan_in_users_is_named(run):
+    path = run / "personal" / "users.parquet"
+    users = pd.read_parquet(path)
+    users.loc[3, "after_recall@20"] = math.nan
+    users.to_parquet(path)
+    with pytest.raises(InputError, match=r"users\.parquet: .*after_recall@20"):
+        summarise(run)
+
+
+def test_users_of_another_run_are_refused(run):
+    fake_users(17, 0).to_parquet(run / "personal" / "users.parquet")
+    with pytest.raises(InputError, match=r"users\.parquet: expected 400 users .* got 17"):
+        summarise(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("train/metrics.json", "mrr@20"), ("personal/metrics.json", "gain_ci95"), ("dataset/manifest.json", "items")]
+)
+def test_a_missing_key_is_named(run, name, key):
+    found = json.loads((run / name).read_text())
+    del found[key]
+    put(run / name, found)
+    with pytest.raises(InputError, match=rf"{re.escape(str(run / name))}: expected the key '{re.escape(key)}'"):
+        summarise(run)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("before", {"mrr@20": 0.1}),
+        ("after", None),
+        ("users", "many"),
+        ("users_better", None),
+        ("gain_ci95", [0.1]),
+        ("baselines", []),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(run, part, value):
+    change(run / "personal" / "metrics.json", **{part: value})
+    with pytest.raises(InputError, match=rf"personal/metrics\.json: .*{part}"):
+        summarise(run)
+
+
+def test_nothing_to_report(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        summarise(tmp_path / "typo")
+    with pytest.raises(InputError, match="found none"):
+        summarise(tmp_path)
+
+
+def test_a_failed_report_leaves_the_old_one(run):
+    write_report([run])
+    old = {name: (run / name).read_bytes() for name in ("report.html", "report.md", "report.json")}
+    change(run / "train" / "metrics.json", **{"recall@20": math.nan})
+    with pytest.raises(InputError):
+        write_report([run])
+    assert {name: (run / name).read_bytes() for name in old} == old and not list(run.glob(".*"))
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("limits", "found", "words"),
+    [
+        ([0.001, 0.02], "better", "beat the global"),
+        ([-0.02, -0.001], "worse", "fall behind"),
+        ([-0.01, 0.02], "undecided", "are not shown to differ"),
+        ([0.0, 0.0], "undecided", "includes zero"),
+    ],
+)
+def test_the_headline_says_no_more_than_the_interval(run, limits, found, words):
+    change(run / "personal" / "metrics.json", gain_ci95={"recall@20": limits, "mrr@20": limits})
+    sentence = headline(summarise(run))
+    assert verdict(limits) == found and words in sentence
+    assert ("includes zero" in sentence) == (found == "undecided")
+
+
+def test_the_headline_has_bytes_and_milliseconds(run):
+    sentence = headline(summarise(run))
+    assert "283.9 kB per user, 1.82 ms to recommend and 14.6 ms for one training update" in sentence and "400 users" in sentence
+
+
+def test_a_better_baseline_is_not_hidden(run):
+    better = {"user_history": {"recall@20": 0.9, "mrr@20": 0.3}, "markov": {}}
+    change(run / "personal" / "metrics.json", baselines=better)
+    assert any("user_history, reaches Recall@20 0.9000: more than the personal models" in note for note in notes(summarise(run)))
+
+
+def test_warnings_about_the_data_are_shown(run):
+    change(run / "dataset" / "manifest.json", warnings=["every session has one event"])
+    assert "every session has one event" in markdown({"shop": summarise(run)})
+
+
+# Tables
+
+
+def test_a_table_is_aligned_and_valid_markdown():
+    lines = table(("model", "n"), [("a|b", "1"), ("longer name", "1,000")]).splitlines()
+    assert lines[0] == "| model       |     n |" and lines[2] == "| a\\|b        |     1 |"
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1] == "| :---------- | ----: |"
+
+
+def test_runs_side_by_side(run, tmp_path):
+    other = fake_run(tmp_path / "other", users=50, seed=1)
+    shutil.rmtree(other / "device")
+    found = write_report([run, other])
+    assert found["personal"]["users"] == 400 and found["compared"]["other"]["personal"]["users"] == 50
+    text = (run / "report.md").read_text()
+    assert re.search(r"\| users with a test prediction +\| +400 \| +50 \|", text)
+    assert "| model" in text and "shop: Recall@20" in text and "other: Recall@20" in text
+    assert not (other / "report.md").exists()
+    Page((run / "report.html").read_text())
+
+
+def test_join_fills_what_a_run_lacks():
+    joined = join({"a": Table(("m", "x", "y"), [("p", "1", "2")]), "b": Table(("m", "x"), [("q", "3")])})
+    assert joined == Table(("m", "a: x", "a: y", "b: x"), [("p", "1", "2", "–"), ("q", "–", "–", "3")])
+
+
+def test_settings_become_the_flags_of_each_command(run):
+    found = {line.split()[2]: line for line in commands(summarise(run))}
+    assert "--epochs=5" in found["launch.train"] and "--own_replay" in found["launch.personalize"]
+    assert "--model=popularity,markov,item_knn" in found["launch.evaluate"]
+    assert "behaviors" not in found["launch.prepare"], "None is the absence of a flag"
+
+
+def test_names_of_runs(tmp_path):
+    assert list(names([tmp_path / "a" / "x", tmp_path / "y"])) == ["x", "y"]
+    assert list(names([tmp_path / "a" / "x", tmp_path / "b" / "x"])) == [str(tmp_path / "a" / "x"), str(tmp_path / "b" / "x")]
+    with pytest.raises(InputError, match="once"):
+        names([tmp_path, tmp_path])
+
+
+# The page
+
+
+def test_the_page_is_whole_and_loads_nothing(run):
+    write_report([run])
+    text = (run / "report.html").read_text()
+    page = Page(text)
+    assert page.open == [] and page.tags.count("svg") == 4 and page.tags.count("h1") == 1
+    assert not re.search(r"https?://|@import|<script", text)
+    loads = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data")]
+    assert all(value.startswith(("#", "data:")) for value in loads)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids)), "two plots share an id"
+    links = [value[1:] for value in loads if value.startswith("#")] + re.findall(r"url\(#([^)]+)\)", text)
+    assert set(links) <= set(ids), "a plot points to a part that is not there"
+
+
+def test_the_page_escapes_what_the_data_says(tmp_path):
+    run = fake_run(tmp_path / "<i>run</i>")
+    change(run / "evaluation" / "metrics.json", models={"<b>": {"recall@20": 0.1}, "x&amp;<script>": {"recall@20": 0.2}})
+    change(run / "dataset" / "manifest.json", warnings=["<b>bold</b>"], rows_dropped={'"<b>"': 3})
+    users = pd.read_parquet(run / "personal" / "users.parquet")
+    users.assign(user="<b>").to_parquet(run / "personal" / "users.parquet")
+    write_report([run, fake_run(tmp_path / "<u>", users=9)])
+    page = Page((run / "report.html").read_text())
+    assert not {"b", "i", "u", "script"} & set(page.tags)
+    assert "<b>" in page.texts and "x&amp;<script>" in page.texts
+
+
+def test_plots_take_their_colours_from_the_page(run):
+    text = write_report([run]) and (run / "report.html").read_text()
+    assert "currentColor" in text and "var(--gain)" in text and not re.search("#0102[0-9a-f]{2}", text)
+
+
+def test_histogram_of_users_who_all_stay_the_same():
+    same = pd.DataFrame({"before_recall@20": [0.5, 0.0], "after_recall@20": [0.5, 0.0]})
+    assert "no change: 100%" in gain_histogram({"run": same})
+    assert plots({}, {}, {}) == {}
+
+
+def test_reports_of_the_same_files_are_the_same(run):
+    write_report([run])
+    first = (run / "report.html").read_bytes()
+    write_report([run])
+    assert (run / "report.html").read_bytes() == first
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium on PATH")
+def test_a_browser_shows_the_page(run, tmp_path):
+    write_report([run])
+    picture = screenshot(run / "report.html", tmp_path / "page.png", tmp_path / "profile")
+    assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 50, "the page is blank"
+    assert np.any(np.ptp(picture[400:, :, 0], axis=1) > 0.5), "nothing below the headline"
+
+
+def screenshot(page: Path, picture: Path, profile: Path, *more: str, size: str = "1100,1600") -> np.ndarray:
+    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+    command = ["chromium", *quiet.split(), "--disable-sync", f"--user-data-dir={profile}", f"--window-size={size}", *more]
+    subprocess.run([*command, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True, timeout=90)
+    return imread(picture)
+
+
+# The environment and the command
+
+
+def test_environment_names_what_numbers_depend_on(tmp_path):
+    found = environment()
+    assert found["versions"]["jax"] and found["versions"]["python"] == sys.version.split()[0] and found["cpu_count"] >= 1
+    assert found["device"].startswith("2 x cpu"), "the tests run on two CPU devices"
+    assert processor(tmp_path / "none"), "the architecture where the kernel says nothing"
+
+
+def test_the_command(run, tmp_path):
+    done = launch("report", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# jaxrec report") and done.stdout.rstrip().endswith(str(run / "report.html"))
+    wrong = launch("report", f"--workdir={tmp_path / 'typo'}")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and "Traceback" not in wrong.stderr
+
+
+def launch(command: str, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", f"launch.{command}", *flags], cwd=REPO, capture_output=True, text=True, timeout=120)
