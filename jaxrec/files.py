@@ -44,14 +44,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in sorted(partial.rglob("*")):
             _flush(file)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(path, old)
-        os.rename(partial, path)
+        _swap(partial, path, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     _flush(path.parent)
+
+
+def _swap(partial: Path, path: Path, old: Path) -> None:
+    """Give `partial` the name `path`; what stood there is kept as `old`, or put back if that fails."""
+    if not path.exists():
+        os.rename(partial, path)
+        return
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(path, old)
+    try:
+        os.rename(partial, path)
+    except OSError:
+        os.rename(old, path)
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -3,22 +3,21 @@
 Example: python -m launch.export --workdir=runs/shop --dataset=runs/shop/dataset --precision=int8
 """
 
+from jaxrec.data.storage import load_dataset
 from jaxrec.device.signatures import ExportOptions
-from jaxrec.learning.personalize import PersonalOptions
-from jaxrec.stages import export
+from jaxrec.stages.export import run_export
 from launch import flags
 
 WORKDIR = flags.path("workdir", "folder of a run; the export goes to its folder `device`")
 DATASET = flags.path("dataset", "folder that prepare wrote")
 OVERWRITE = flags.switch("overwrite", "replace an export that was made otherwise")
 OPTIONS = flags.options(ExportOptions)
-PERSONAL = flags.options(PersonalOptions)
 
 
 def main() -> None:
     """Export, then print what came out."""
-    workdir, dataset = flags.required(WORKDIR(), "workdir"), flags.required(DATASET(), "dataset")
-    manifest = export.run(workdir, dataset, OPTIONS(), PERSONAL(), OVERWRITE())
+    workdir, dataset = flags.required(WORKDIR(), "workdir"), load_dataset(flags.required(DATASET(), "dataset"))
+    manifest = run_export(dataset, workdir, OPTIONS(), OVERWRITE())
     size, error, learning = manifest["model_bytes"], manifest["recommend_max_abs_error"], manifest["train_max_abs_error"]
     print(f"{workdir / 'device'}: {size:,} bytes, {manifest['precision']}; from JAX by {error:.1e} (recommend), {learning:.1e} (train)")
 

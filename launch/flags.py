@@ -6,13 +6,13 @@ Defaults, help texts and limits stay in the dataclasses; presets are files of fl
 import dataclasses
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from jaxrec.errors import InputError
 from jaxrec.options import Options, value_type
@@ -56,13 +56,12 @@ def required(given: Path | None, name: str) -> Path:
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run a command; wrong input ends in one line on standard error and exit code 1."""
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = inspect.getmodule(main)
     if module is not None and module.__doc__:
         sys.modules["__main__"].__doc__ = module.__doc__
 
     def guarded(arguments: list[str]) -> None:
+        _set_up_logs()
         try:
             if len(arguments) > 1:
                 raise InputError(f"expected flags only; got the argument {arguments[1]!r}")
@@ -73,6 +72,18 @@ def run(main: Callable[[], None]) -> None:
             sys.exit("interrupted; run the same command again to go on")
 
     app.run(guarded)
+
+
+def _set_up_logs() -> None:
+    """jaxrec's own few lines on standard error, as plain text; of other libraries only warnings."""
+    logging.getLogger().setLevel(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    own = logging.getLogger("jaxrec")
+    own.setLevel(logging.INFO)
+    own.addHandler(handler)
+    own.propagate = False
 
 
 def _define(field: dataclasses.Field) -> None:

@@ -1,6 +1,7 @@
 """Small models with random parameters, and calls of signatures by name."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def random_model(name: str, seed: int = 0) -> tuple[Model, Params]:
     return model, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) * 0.4, model.init(jax.random.key(seed)))
 
 
+@functools.cache
 def functions(name: str, precision: str = "float32") -> dict[str, Any]:
     """The signatures' functions by name, in JAX."""
     model, params = random_model(name)
@@ -43,7 +45,9 @@ def export_to(folder: Path, name: str, precision: str = "float32", seed: int = 0
     return export(model, params, WEIGHT, OFFSETS, dataclasses.replace(OPTIONS, precision=precision), folder, RULES[name])
 
 
-def random_block(rng: np.random.Generator, rows: int = OPTIONS.train_rows, steps: int = OPTIONS.train_steps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_block(
+    rng: np.random.Generator, rows: int = OPTIONS.train_rows, steps: int = OPTIONS.train_steps
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(items, mask, negatives) of one update, rows of different length."""
     mask = np.arange(steps) < rng.integers(1, steps + 1, (rows, 1))
     return (

@@ -16,7 +16,7 @@ class Block(NamedTuple):
 
     Attributes:
       items: [rows, T + 1] int32; step t reads items[:, t] and predicts items[:, t + 1].
-      mask: [rows, T] bool; False where there is no event to predict.
+      mask: [rows, T] bool; False where there is no event to predict; whatever follows in the row then belongs to another session.
       reset: [rows, T] bool; True where a session starts, so the state before step t is zero.
     """
 

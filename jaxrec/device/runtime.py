@@ -192,11 +192,12 @@ def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]
       InputError: the file is missing, damaged, or belongs to another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            state = {name: file[name] for name in file.files}
+        # A file opened here is closed whatever np.load makes of it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            state = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise InputError(f"{path}: expected personal parameters; there is no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise InputError(f"{path}: expected personal parameters; got something else ({error})") from None
     _check_state(path, state, manifest)
     return state

@@ -7,6 +7,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxrec.errors import InputError
+from jaxrec.models.recommender import Model, Params
+
 
 def open_checkpoints(folder: Path, metric: str | None) -> ocp.CheckpointManager:
     """The checkpoints in a folder, which is made; keeps the latest one and, where a metric is named, the one that has it highest."""
@@ -39,3 +42,23 @@ def restore(checkpoints: ocp.CheckpointManager, update: int, like: Any) -> tuple
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())
     found = checkpoints.restore(update, args=args)
     return found["state"], found["info"]
+
+
+def save_params(folder: Path, params: Params) -> None:
+    """Write a model's parameters as one orbax checkpoint; replaces an earlier one."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), params, force=True)
+
+
+def load_params(folder: Path, model: Model) -> Params:
+    """The parameters of `model` that `save_params` wrote.
+
+    Raises:
+      InputError: the folder holds no checkpoint of this model.
+    """
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder.resolve(), like)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{folder}: expected a checkpoint of {model.options}; {str(error).splitlines()[0]}") from None

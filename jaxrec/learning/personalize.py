@@ -18,6 +18,7 @@ import numpy as np
 from jaxrec.data.blocks import Block, Histories, round_up
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import plan_lanes
+from jaxrec.errors import InputError
 from jaxrec.learning.losses import LOSSES
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
 from jaxrec.learning.optimizers import OPTIMIZERS
@@ -37,9 +38,14 @@ class PersonalOptions(Options):
 
     replay: str = option("own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal"))
     personal_epochs: int = option(3, "passes over the user's events", minimum=1)
-    personal_learning_rate: float = option(0.01, "length of a step on the device", minimum=0.0)
+    personal_learning_rates: tuple[float, ...] = option(
+        (0.001, 0.003, 0.01, 0.03), "lengths of a step on the device; validation inside the global period chooses one", minimum=0.0
+    )
+    history_weights: tuple[float, ...] = option(
+        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0), "weights of the history prior; validation inside the global period chooses one", minimum=0.0
+    )
+    validation_users: int = option(500, "users whose validation sessions choose rate and weight", minimum=1)
     personal_optimizer: str = option("adagrad", "optimizer on the device", choices=tuple(OPTIMIZERS))
-    personal_momentum: float = option(0.0, "momentum on the device", minimum=0.0, maximum=0.999)
     personal_loss: str = option("cross-entropy", "loss on the device", choices=tuple(LOSSES))
     personal_n_sample: int = option(256, "negatives of each update", minimum=1)
     personal_sample_alpha: float = option(0.5, "they are drawn from popularity to this power", minimum=0.0)
@@ -50,9 +56,15 @@ class PersonalOptions(Options):
     users_at_once: int = option(256, "users per compiled call", minimum=1)
     personal_seed: int = option(0, "seed of the negatives", minimum=0)
 
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("personal_learning_rates", "history_weights"):
+            if not getattr(self, name):
+                raise InputError(f"--{name}: expected at least one value; got none")
+
     @property
     def rule(self) -> Rule:
-        return Rule(self.personal_loss, self.personal_optimizer, self.personal_momentum, in_batch=False)
+        return Rule(self.personal_loss, self.personal_optimizer, in_batch=False)
 
 
 class UserEvents(NamedTuple):

@@ -45,7 +45,7 @@ class GRULayer(nnx.Module):
         Returns:
           outputs [T, units] and the state after the last step [units].
         """
-        projected = inputs @ self.w_in[...] + self.b_in[...]
+        projected = inputs @ self.w_in[...] + self.b_in[...][None]
 
         def step(hidden, now):
             projected, reset, keep = now

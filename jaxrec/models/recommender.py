@@ -64,7 +64,7 @@ class Dense(nnx.Module):
         self.bias = param(jnp.zeros(dim))
 
     def __call__(self, states: jax.Array) -> jax.Array:
-        return states @ self.kernel[...] + self.bias[...]
+        return states @ self.kernel[...] + self.bias[...][None]
 
 
 class Recommender(nnx.Module):

@@ -6,43 +6,50 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.data.storage import VOCABULARY, load_dataset
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.storage import VOCABULARY
 from jaxrec.device.export import export
 from jaxrec.device.runtime import MANIFEST
 from jaxrec.device.signatures import ExportOptions
-from jaxrec.files import read_json
+from jaxrec.files import read_json, sha256
 from jaxrec.learning.personalize import PersonalOptions, personal_sampler
-from jaxrec.stages.once import once
+from jaxrec.stages.once import once, settings_of
+from jaxrec.stages.train import load_trained
+
+RESULT = Path("device") / MANIFEST
+TRAINED, PERSONALIZED = Path("train/metrics.json"), Path("personal/metrics.json")
 
 
-def run(workdir: Path, dataset: Path, options: ExportOptions, personal: PersonalOptions, overwrite: bool) -> dict[str, Any]:
-    """Write `workdir`/device; returns its manifest.
+def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrite: bool = False) -> dict[str, Any]:
+    """Write `workdir`/device: model.tflite, personal.npz, the vocabulary and manifest.json (returned).
 
-    Args:
-      personal: how users were fine-tuned; their devices learn by the same rule.
+    Devices learn by the rule that users were fine-tuned by, and get the history prior that was chosen there.
 
     Raises:
-      InputError: there is no trained model, or the folder was exported with other settings and `overwrite` is off.
+      InputError: there is no trained model, or another one or other settings were exported there and `overwrite` is off.
     """
-    rule, folder = personal.rule, workdir / "device"
-    settings = {**dataclasses.asdict(options), "rule": dataclasses.asdict(rule), "personal_sample_alpha": personal.personal_sample_alpha}
 
     def work() -> dict[str, Any]:
-        from jaxrec.stages.train import load_trained
+        trained, (personal, weight) = load_trained(workdir), personalized(workdir)
+        offsets = device_offsets(dataset.item_counts, options, personal)
+        folder, vocabulary = (workdir / RESULT).parent, dataset.folder / VOCABULARY
+        return export(trained.model, trained.params, weight, offsets, options, folder, personal.rule, vocabulary)
 
-        model, params = load_trained(workdir)
-        offsets = device_offsets(load_dataset(dataset).item_counts, options, personal)
-        return export(model, params, history_weight(workdir), offsets, options, folder, rule, dataset / VOCABULARY)
+    stages = {"trained model": TRAINED, "personal models": PERSONALIZED}
+    inputs = {name: sha256(workdir / path) if (workdir / path).exists() else "none" for name, path in stages.items()}
+    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
 
-    return once(folder / MANIFEST, settings, overwrite, work)
+
+def personalized(workdir: Path) -> tuple[PersonalOptions, float]:
+    """(how users were fine-tuned, weight of the history prior); defaults and 0 where that stage did not run, or without users."""
+    path = workdir / PERSONALIZED
+    if not path.exists():
+        return PersonalOptions(), 0.0
+    result = read_json(path, "result of `personalize`")
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in result["settings"].items()}
+    return PersonalOptions(**settings), float(result.get("history_weight", 0.0))
 
 
 def device_offsets(counts: np.ndarray, options: ExportOptions, personal: PersonalOptions) -> np.ndarray:
     """Offset of every item as a negative on the device, [items]: as in the simulation, for the device's own number of negatives."""
     return np.asarray(personal_sampler(counts, dataclasses.replace(personal, personal_n_sample=options.train_negatives)).drawn_offset)
-
-
-def history_weight(workdir: Path) -> float:
-    """Weight of the history prior that personalisation learnt; 0 where that stage did not run, as for a log without users."""
-    path = workdir / "personal" / "metrics.json"
-    return float(read_json(path, "result of personalisation")["history_weight"]) if path.exists() else 0.0

@@ -1,6 +1,7 @@
-"""A stage that finished with the same settings is not done again."""
+"""A stage that finished with the same settings on the same inputs is not done again."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,34 +12,39 @@ from jaxrec.files import read_json, write_json
 log = logging.getLogger("jaxrec")
 
 
-def once(result: Path, settings: dict[str, Any], overwrite: bool, work: Callable[[], dict]) -> dict:
-    """Do `work` and keep what it returns in the JSON file `result`, beside the settings that it came from.
+def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, work: Callable[[], dict]) -> dict:
+    """Do `work` and keep what it returns in the JSON file `result`, beside what it came from and the seconds it took.
 
-    Where `result` already stands with the same settings, it is read and nothing is done; with others it is refused unless `overwrite`.
+    Where `result` already stands with the same settings and inputs, it is read and nothing is done; otherwise it is refused unless `overwrite`.
+
+    Args:
+      settings: options of the stage, by name.
+      inputs: fingerprint of each thing it reads, by name.
 
     Raises:
-      InputError: the result stands there with other settings; names each difference.
+      InputError: the result stands there with other settings or inputs; names each difference.
     """
     if result.exists():
         written = read_json(result, "result of an earlier run")
-        differences = _differences(written.get("settings", {}), settings)
+        differences = _differences(written.get("settings", {}), settings, "--") + _differences(written.get("inputs", {}), inputs, "the ")
         if not differences:
             log.info("%s: already done with these settings, kept", result.parent)
             return written
         if not overwrite:
-            raise InputError(f"{result}: was made with other settings ({'; '.join(differences)}); --overwrite replaces it")
+            raise InputError(f"{result}: was made otherwise ({'; '.join(differences)}); --overwrite replaces it")
         result.unlink()
-    value = {**work(), "settings": settings}
+    log.info("%s: started", result.parent)
+    began = time.perf_counter()
+    value = {**work(), "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs}
     write_json(result, value)
     return value
 
 
-def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a!r} there, {b!r} now")
-    return found
+def _differences(old: dict, new: dict, prefix: str) -> list[str]:
+    return [f"{prefix}{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+
+
+def settings_of(*options: Any) -> dict[str, Any]:
+    """Options dataclasses as one dictionary by flag name, in the form that JSON gives back."""
+    fields = {name: value for one in options for name, value in vars(one).items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

@@ -1,0 +1,98 @@
+"""The whole job in one call: log -> dataset -> global model -> personal models -> TFLite -> measured report."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxrec.baselines.shop_oracle import best_from_history, best_with_user, best_without_user
+from jaxrec.data.account import describe
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import ColumnOptions
+from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.shop import Shop, ShopOptions, draw, numbers, write_log
+from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
+from jaxrec.device.measure import MeasureOptions
+from jaxrec.device.signatures import ExportOptions
+from jaxrec.evaluation.scorer import Scorer
+from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.train import Recipe
+from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.evaluate import run_evaluate
+from jaxrec.stages.export import run_export
+from jaxrec.stages.measure import run_measure
+from jaxrec.stages.personalize import run_personalize
+from jaxrec.stages.report import write_report
+from jaxrec.stages.train import run_train
+
+log = logging.getLogger("jaxrec")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Options of every stage."""
+
+    prepare: PrepareOptions = PrepareOptions()
+    columns: ColumnOptions = ColumnOptions()
+    shop: ShopOptions = ShopOptions()
+    model: ModelOptions = ModelOptions()
+    recipe: Recipe = Recipe()
+    personal: PersonalOptions = PersonalOptions()
+    export: ExportOptions = ExportOptions()
+    measure: MeasureOptions = MeasureOptions()
+    models: tuple[str, ...] = ("global", "popularity", "session_popularity", "markov", "item_knn")
+
+
+def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, overwrite: bool = False) -> dict:
+    """Run every stage under `workdir` and write the report; stages that are done with the same options are kept.
+
+    Args:
+      inputs: log files; empty: the simulated shop.
+
+    Returns:
+      What report.json holds.
+    """
+    shop = None if inputs else draw(plan.shop)
+    log.info("1/7 prepare")
+    dataset = _prepare(inputs, test_inputs, workdir, plan, shop, overwrite)
+    log.info("2/7 train")
+    run_train(dataset, workdir, plan.model, plan.recipe, overwrite)
+    log.info("3/7 evaluate")
+    run_evaluate(dataset, workdir, plan.models, overwrite=overwrite)
+    log.info("4/7 personalize")
+    run_personalize(dataset, workdir, plan.personal, overwrite, {} if shop is None else _best_rankers(shop, dataset))
+    log.info("5/7 export")
+    run_export(dataset, workdir, plan.export, overwrite)
+    log.info("6/7 measure")
+    run_measure(workdir, plan.measure, overwrite)
+    log.info("7/7 report")
+    return write_report([workdir])
+
+
+def _prepare(
+    inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool
+) -> Dataset:
+    if shop is not None:
+        inputs = [_shop_log(shop, plan.shop, workdir)]
+    manifest = prepare(list(inputs), list(test_inputs), plan.prepare, plan.columns, workdir / "dataset", overwrite)
+    log.info("%s", describe(manifest))
+    return load_dataset(workdir / "dataset")
+
+
+def _shop_log(shop: Shop, options: ShopOptions, workdir: Path) -> Path:
+    """The shop's log file; written once, so that its time does not change."""
+    values = "-".join(str(value) for value in vars(options).values())
+    path = workdir / f"shop-{values}.csv"
+    if not path.exists():
+        write_log(shop, path)
+    return path
+
+
+def _best_rankers(shop: Shop, dataset: Dataset) -> dict[str, Scorer]:
+    items = numbers(load_vocabulary(dataset.folder), shop.n_items, "item")
+    users = numbers(load_users(dataset.folder), len(shop.favourites), "user")
+    return {
+        "best_without_user": best_without_user(shop, items),
+        "best_from_history": best_from_history(shop, items),
+        "best_with_user": best_with_user(shop, items, users),
+    }

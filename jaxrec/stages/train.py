@@ -1,0 +1,149 @@
+"""Train the global model: the last part of the global period chooses the number of epochs, then all of it trains."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrec.data.blocks import session_blocks
+from jaxrec.data.dataset import Dataset
+from jaxrec.errors import InputError
+from jaxrec.evaluation.metrics import metrics
+from jaxrec.evaluation.networks import GlobalScorer
+from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
+from jaxrec.evaluation.scorer import Scorer
+from jaxrec.files import read_json, whole_file, write_json
+from jaxrec.learning.checkpoints import load_params, save_params
+from jaxrec.learning.train import CHOSEN_BY, Fitted, Recipe, Sessions, fit
+from jaxrec.models.recommender import Model, ModelOptions, Params
+from jaxrec.stages.once import once, settings_of
+
+log = logging.getLogger("jaxrec")
+
+RESULT = Path("train/metrics.json")
+
+
+class Trained(NamedTuple):
+    """The global model.
+
+    Attributes:
+      params: trained on the whole global period.
+      selection: trained on sessions before `validation_start` only, which leaves honest data to choose settings by; None without validation.
+      validation_start: number of the first global session that `selection` has not seen.
+      fingerprint: what tells two models apart.
+    """
+
+    model: Model
+    params: Params
+    selection: Params | None
+    validation_start: int
+    fingerprint: str
+
+
+def run_train(dataset: Dataset, workdir: Path, model_options: ModelOptions, recipe: Recipe, overwrite: bool = False) -> dict:
+    """Train, evaluate on the whole test period, and write `workdir`/train: checkpoints, metrics.jsonl, metrics.json (returned)."""
+    settings = settings_of(model_options, recipe.loss, recipe.optimizer, recipe.run)
+    inputs = {"dataset": fingerprint(dataset)}
+    folder = workdir / RESULT.parent
+    _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
+    return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, Model(model_options, dataset.n_items), recipe))
+
+
+def _same_start(path: Path, start: dict, overwrite: bool) -> None:
+    """Refuse to go on with checkpoints of another start; with `overwrite` they are removed."""
+    if path.exists() and read_json(path, "record of a training run") != start:
+        if not overwrite:
+            raise InputError(f"{path.parent}: holds training with other options or of another dataset; --overwrite replaces it")
+        shutil.rmtree(path.parent)
+    if not path.exists():
+        write_json(path, start)
+
+
+def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict:
+    start, epochs, selection = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs, None
+    if start < dataset.period("global").stop:
+        validate = _validator(dataset, model, range(start, dataset.period("global").stop))
+        selection = fit(model, recipe, _sessions(dataset, start), folder / "selection", epochs, validate, "selection")
+        epochs = max(selection.history, key=lambda entry: entry[CHOSEN_BY])["epoch"]
+        save_params(folder / "selection_model", selection.params)
+    final = fit(model, recipe, _sessions(dataset, dataset.period("global").stop), folder / "final", epochs, None, "final")
+    save_params(folder / "model", final.params)
+    _join_lines(folder)
+    ranks = rank(GlobalScorer(model, final.params), dataset, dataset.period("test"))
+    history = [] if selection is None else selection.history
+    return {**metrics(ranks), **_account(final, epochs), "fingerprint": _digest(final.params), "n_items": dataset.n_items, "validation_start": start, "validation": history}
+
+
+def _digest(params: Params) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _account(final: Fitted, epochs: int) -> dict:
+    rate = final.events / final.seconds if final.seconds else 0.0
+    return {"epochs": epochs, "updates": final.updates, "train_seconds": final.seconds, "train_events_per_s": rate}
+
+
+def _join_lines(folder: Path) -> None:
+    parts = [folder / name / "metrics.jsonl" for name in ("selection", "final")]
+    text = "".join(part.read_text(encoding="utf-8") for part in parts if part.exists())
+    with whole_file(folder / "metrics.jsonl") as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def validation_start(dataset: Dataset, fraction: float) -> int:
+    """Number of the first global session that validates: the last `fraction` of them, in order of time; one past the last without validation."""
+    period = dataset.period("global")
+    held = min(round(len(period) * fraction), len(period) - 1)
+    return period.stop - held
+
+
+def _sessions(dataset: Dataset, stop: int) -> Sessions:
+    """The global sessions before number `stop`, in memory."""
+    offsets = np.asarray(dataset.offsets[: stop + 1])
+    items = np.asarray(dataset.items[: offsets[-1]])
+    return Sessions(items, offsets, np.bincount(items, minlength=dataset.n_items))
+
+
+def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Params], dict]:
+    def validate(params: Params) -> dict:
+        measured = metrics(rank(GlobalScorer(model, params), dataset, sessions))
+        log.info("validation: Recall@20 %.4f, MRR@20 %.4f", measured["recall@20"], measured["mrr@20"])
+        return {name: measured[name] for name in ("recall@20", "mrr@20")}
+
+    return validate
+
+
+def rank(scorer: Scorer, dataset: Dataset, sessions: range) -> Ranks:
+    """Whole-catalogue ranks of every prediction in the sessions."""
+    return rank_sessions(scorer, session_blocks(dataset, sessions, predictions_at_once(dataset.n_items)), dataset.n_items)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """What tells two datasets apart: a digest of their files' digests."""
+    return hashlib.sha256(json.dumps(dataset.manifest["checksums"], sort_keys=True).encode()).hexdigest()
+
+
+def load_trained(workdir: Path) -> Trained:
+    """The global model of a finished `train`.
+
+    Raises:
+      InputError: `workdir` holds none.
+    """
+    result = read_json(workdir / RESULT, "result of `train`")
+    settings = result["settings"]
+    names = ModelOptions.__dataclass_fields__
+    options = ModelOptions(**{name: tuple(settings[name]) if name == "units" else settings[name] for name in names})
+    model, folder = Model(options, result["n_items"]), workdir / RESULT.parent
+    selection = load_params(folder / "selection_model", model) if settings["validation_fraction"] else None
+    return Trained(model, load_params(folder / "model", model), selection, result["validation_start"], result["fingerprint"])
+
+

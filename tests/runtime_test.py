@@ -1,0 +1,229 @@
+"""The device's runtime against JAX, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from device_world import ITEMS, OFFSETS, OPTIONS, RULES, export_to, functions, random_block, random_model
+
+from jaxrec.data.blocks import Block
+from jaxrec.device.runtime import DeviceModel
+from jaxrec.device.signatures import named
+from jaxrec.errors import InputError
+from jaxrec.learning.negatives import draw_items, sampler
+from jaxrec.learning.personalize import PersonalOptions, UserEvents, fit_user
+from jaxrec.learning.step import init_optimizer
+
+CASES = [("dense", "float32"), ("layers", "int8"), ("no head", "float16")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request, tmp_path_factory):
+    """(name, precision, folder) of an exported model."""
+    folder = tmp_path_factory.mktemp("device")
+    export_to(folder, *request.param)
+    return *request.param, folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An exported model with a dense head."""
+    folder = tmp_path_factory.mktemp("device")
+    export_to(folder, "dense")
+    return folder
+
+
+@pytest.fixture
+def device(folder):
+    return DeviceModel.load(folder)
+
+
+def close(got, want, limit):
+    assert got.keys() == want.keys()
+    for name in got:
+        np.testing.assert_allclose(got[name], want[name], atol=limit, rtol=limit, err_msg=name)
+
+
+def personal_of(name):
+    model, params = random_model(name)
+    return model.split(params)[1]
+
+
+def test_recommendations_are_those_of_jax(case):
+    name, precision, folder = case
+    device, jitted, rng = DeviceModel.load(folder), functions(name, precision), np.random.default_rng(3)
+    for length in range(5):
+        context, counts = rng.integers(0, ITEMS, 4, dtype=np.int32), rng.poisson(1, ITEMS).astype(np.float32)
+        some = rng.permutation(ITEMS)[:6].astype(np.int32)
+        given = {"personal": personal_of(name), "context": context, "length": np.int32(length)}
+        for got, want in (
+            (
+                device.recommend(context[:length], some, counts[some]),
+                jitted["recommend"](**given, candidates=some, own_counts=counts[some]),
+            ),
+            (device.recommend_all(context[:length], counts), jitted["recommend_all"](**given, own_counts=counts)),
+        ):
+            np.testing.assert_array_equal(got.items, want["items"])
+            close({"scores": got.scores, "user": got.user_vector}, {"scores": want["scores"], "user": want["user_vector"]}, 1e-5)
+
+
+def test_updates_one_after_another_are_those_of_jax(case):
+    name, precision, folder = case
+    device, learn, rng = DeviceModel.load(folder), functions(name, precision)["train"], np.random.default_rng(4)
+    personal = personal_of(name)
+    state = {"personal": personal, "optimizer": init_optimizer(RULES[name], personal)}
+    for _ in range(5):
+        items, mask, negatives = random_block(rng)
+        want = learn(**state, items=items, mask=mask, negatives=negatives, learning_rate=np.float32(0.05))
+        loss = device.train_on(items, mask, negatives, 0.05)
+        state = {part: want[part] for part in state}
+        close({"loss": loss, **device.state}, {"loss": want["loss"], **named(state)}, 1e-4)
+    assert all(np.abs(device.state[name] - leaf).max() > 1e-3 for name, leaf in named({"personal": personal}).items())
+
+
+def test_clicks_follow_the_session_as_a_context_does(case):
+    device = DeviceModel.load(case[2])
+    vectors = [device.click(item) for item in (4, 5, 6)]
+    np.testing.assert_allclose(vectors[-1], device.recommend_all([4, 5, 6]).user_vector, atol=1e-6)
+    device.new_session()
+    np.testing.assert_allclose(device.click(4), vectors[0], atol=1e-7)
+
+
+def test_what_a_device_learns_is_what_was_simulated(folder):
+    model, params = random_model("dense")
+    shared, personal = jax.tree.map(jnp.asarray, model.split(params))
+    options = PersonalOptions(personal_epochs=3, personal_n_sample=5, block_rows=2, block_steps=3, holdout_fraction=0.0)
+    source = sampler(np.arange(1, ITEMS + 1), 0.5, 0.0)._replace(drawn_offset=jnp.asarray(OFFSETS))
+    items, mask, _ = random_block(np.random.default_rng(5))
+    block = Block(*map(jnp.asarray, (items[None], mask[None], np.broadcast_to(np.arange(3) == 0, (1, 2, 3)))))
+    simulated = fit_user(model, options, shared, personal, source, UserEvents(jnp.int32(7), block, block, block), jnp.float32(0.05)).params
+    device, key = DeviceModel.load(folder), jax.random.fold_in(jax.random.key(options.personal_seed), 7)
+    for number in range(3):
+        device.train_on(items, mask, np.asarray(draw_items(source, jax.random.fold_in(key, number), 5)), 0.05)
+    close({name: part for name, part in device.state.items() if name.startswith("personal.")}, named({"personal": simulated}), 1e-5)
+
+
+def test_short_inputs_are_padding(device):
+    found = device.recommend([], [3, 4])
+    assert set(found.items.tolist()) == {3, 4, -1}
+    assert device.recommend([9, 9, 1, 2, 3, 4], [3, 4]).items.tolist() == device.recommend([1, 2, 3, 4], [3, 4]).items.tolist()
+
+
+@pytest.mark.parametrize("number", [-7, ITEMS, 10**6])
+def test_numbers_of_no_item_do_no_harm(device, number):
+    assert set(device.recommend([1, 2], [3, number, 4]).items.tolist()) == {3, 4, -1}
+    items, mask, negatives = random_block(np.random.default_rng(0), rows=1, steps=2)
+    padded = np.pad(items, ((0, 1), (0, 1)), constant_values=number), np.pad(mask, ((0, 1), (0, 1)))
+    assert device.train_on(*padded, negatives, 0.0) == pytest.approx(device.train_on(items, mask, negatives, 0.0), rel=1e-6)
+    assert np.isfinite(device.click(number)).all()
+
+
+def test_own_clicks_raise_an_item(device):
+    assert device.recommend([1], [3, 4, 5], [0, 0, 1e6]).items[0] == 5
+    assert device.recommend([1], [3, 4, 5], [1e6, 0, 0]).items[0] == 3
+
+
+def test_too_much_is_refused(device):
+    with pytest.raises(InputError, match=r"candidates: expected at most the shape \(6,\); got \(7,\)"):
+        device.recommend([1], range(7))
+    with pytest.raises(InputError, match="negatives: expected 5 items; got 4"):
+        device.train_on(np.zeros((2, 4), int), np.ones((2, 3), bool), [1, 2, 3, 4], 0.1)
+    with pytest.raises(InputError, match=r"candidates: expected int32; got float64"):
+        device.recommend([1], [1.5])
+
+
+def test_an_update_that_is_not_finite_changes_nothing(device):
+    before = dict(device.state)
+    with pytest.raises(InputError, match="learning_rate: expected one that keeps the update finite; got inf"):
+        device.train_on(*random_block(np.random.default_rng(0)), float("inf"))
+    close(device.state, before, 0)
+
+
+def test_saved_and_restored_goes_on_as_if_uninterrupted(folder, device, tmp_path):
+    blocks = [random_block(np.random.default_rng(seed)) for seed in range(4)]
+    for block in blocks[:2]:
+        device.train_on(*block, 0.1)
+    device.save(tmp_path / "me.npz")
+    other = DeviceModel.load(folder)
+    other.restore(tmp_path / "me.npz")
+    for block in blocks[2:]:
+        device.train_on(*block, 0.1)
+        other.train_on(*block, 0.1)
+    close(other.state, device.state, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.npz"]
+
+
+def test_parameters_of_another_model_are_refused(device, tmp_path):
+    export_to(tmp_path / "other", "dense", seed=1)
+    DeviceModel.load(tmp_path / "other").save(tmp_path / "me.npz")
+    with pytest.raises(InputError, match=r"me.npz: expected personal parameters of the model .*; got those of"):
+        device.restore(tmp_path / "me.npz")
+
+
+def test_damaged_parameters_are_refused(device, tmp_path):
+    device.save(tmp_path / "me.npz")
+    whole = (tmp_path / "me.npz").read_bytes()
+    for name, damaged in {"cut": whole[:-100], "text": b"hello", "empty": b""}.items():
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{name}: expected personal parameters; got something else"):
+            device.restore(tmp_path / name)
+    with pytest.raises(InputError, match="there is no such file"):
+        device.restore(tmp_path / "nothing.npz")
+
+
+def test_parameters_of_another_shape_are_refused(device, tmp_path):
+    device.state["personal.dense.bias"] = np.zeros(3, np.float32)
+    device.save(tmp_path / "me.npz")
+    with pytest.raises(InputError, match=r"expected personal.dense.bias with \(\(8,\), 'float32'\); got \(\(3,\), 'float32'\)"):
+        device.restore(tmp_path / "me.npz")
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "model.tflite", "personal.npz"])
+def test_an_incomplete_folder_is_refused(folder, tmp_path, missing):
+    shutil.copytree(folder, tmp_path / "device")
+    (tmp_path / "device" / missing).unlink()
+    with pytest.raises(InputError, match=f"{missing}: expected .*there is no such file"):
+        DeviceModel.load(tmp_path / "device")
+
+
+def test_a_flipped_bit_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "device")
+    model = bytearray((tmp_path / "device" / "model.tflite").read_bytes())
+    model[len(model) // 2] ^= 1
+    (tmp_path / "device" / "model.tflite").write_bytes(model)
+    with pytest.raises(InputError, match=r"model\.tflite: expected the file with sha256"):
+        DeviceModel.load(tmp_path / "device")
+
+
+WITHOUT_JAX = """
+import json, sys
+for name in ("jax", "jaxlib", "flax", "optax", "pandas", "pyarrow", "scipy", "absl", "litert_converter"):
+    sys.modules[name] = None  # an import of it fails
+from jaxrec.device.runtime import DeviceModel
+device = DeviceModel.load(sys.argv[1])
+device.click(3)
+print(json.dumps(device.recommend_all([3]).items.tolist()))
+"""
+
+
+def test_a_device_needs_no_jax(folder, device):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, str(folder)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == device.recommend_all([3]).items.tolist()
+
+
+def test_without_the_runtime_the_error_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(InputError, match=r"ai-edge-litert.*pip install jaxrec\[device\]"):
+        DeviceModel.load(folder)
+
+
+def test_options_fit_the_manifest(device):
+    inputs = device.manifest["signatures"]["train"]["inputs"]
+    assert inputs["items"] == {"shape": [OPTIONS.train_rows, OPTIONS.train_steps + 1], "dtype": "int32"}
+    assert inputs["mask"]["dtype"] == "bool"
+    assert inputs["learning_rate"] == {"shape": [], "dtype": "float32"}

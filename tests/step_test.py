@@ -1,0 +1,172 @@
+"""The one step: against NumPy, against recorded traces of GRU4Rec, and its laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_logs import real
+from world import N_ITEMS, small_model
+
+from jaxrec.data.blocks import Block
+from jaxrec.learning.negatives import Negatives, sampler
+from jaxrec.learning.optimizers import adagrad, apply, apply_rows, frozen_outside, merge_duplicates
+from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
+from jaxrec.models.recommender import Model, ModelOptions, personal_mask
+
+RATE = np.float32(0.1)
+
+
+def random_block(seed=0, rows=4, steps=1):
+    generator = np.random.default_rng(seed)
+    mask = generator.random((rows, steps)) < 0.8
+    reset = generator.random((rows, steps)) < 0.3
+    reset[:, 1:] |= ~mask[:, :-1]
+    return Block(generator.integers(0, N_ITEMS, (rows, steps + 1)).astype(np.int32), mask, reset)
+
+
+def some_negatives(block, n=6, seed=0):
+    generator = np.random.default_rng(seed)
+    return Negatives(generator.integers(0, N_ITEMS, n), generator.normal(size=n).astype("f"), generator.normal(size=block.mask.shape).astype("f"))
+
+
+def one_step(model, rule, frozen, trained, block, state=None, negatives=None, hidden=None):
+    state = init_optimizer(rule, trained) if state is None else state
+    hidden = model.zero_hidden(len(block.mask)) if hidden is None else hidden
+    return step(model, rule, frozen, trained, state, Block(*map(jnp.asarray, block)), hidden, negatives or some_negatives(block), RATE)
+
+
+def same(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.4])
+def test_adagrad_by_rows_is_numpy_adagrad_with_duplicates_summed_first(momentum):
+    generator, optimizer = np.random.default_rng(0), adagrad(momentum)
+    table = generator.normal(size=(9, 3)).astype("f")
+    want, squares, velocity = table.astype(np.float64), np.zeros((9, 3)), np.zeros((9, 3))
+    table, state, scratch = jnp.asarray(table), optimizer.init(jnp.asarray(table)), jnp.zeros(9, jnp.int32)
+    for _ in range(20):
+        rows, gradients = generator.integers(0, 9, 7), generator.normal(size=(7, 3)).astype("f")
+        merged, summed, scratch = merge_duplicates(jnp.asarray(rows), jnp.asarray(gradients), scratch)
+        table, state = apply_rows(optimizer, table, state, merged, summed, RATE)
+        for row in np.unique(rows):  # an untouched row does not move and keeps its momentum
+            gradient = gradients[rows == row].sum(0)
+            squares[row] += gradient**2
+            velocity[row] = momentum * velocity[row] - 0.1 * gradient / np.sqrt(squares[row] + 1e-6)
+            want[row] += velocity[row]
+    np.testing.assert_allclose(table, want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_adagrad_step_is_as_long_as_the_rate():
+    optimizer, start = adagrad(0.0), jnp.array([5.0, -3.0])
+    updates, _ = optimizer.update(jnp.array([0.7, -20.0]), optimizer.init(start))
+    np.testing.assert_allclose(apply(start, updates, RATE) - start, [-0.1, 0.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("table", ["shared", "separate"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_updating_rows_is_updating_the_whole_table(table, steps):
+    model, params = small_model(table=table)
+    rule, block = Rule(scale=4), random_block(steps=steps)
+    negatives = some_negatives(block)
+
+    def whole(params):
+        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), negatives).items()}
+        return block_loss(model, rule, params, rows, block, model.zero_hidden(4), negatives)[0]
+
+    gradients = jax.grad(whole)(params)
+    updates, _ = adagrad(0.0).update(gradients, adagrad(0.0).init(params))
+    same(one_step(model, rule, {}, params, block, negatives=negatives)[0], apply(params, updates, RATE), atol=2e-5)
+
+
+def test_rows_that_are_not_used_stay_bit_identical():
+    model, params = small_model()
+    block, rule = random_block(), Rule(momentum=0.5, scale=4)
+    new, state, hidden, _ = one_step(model, rule, {}, params, block)
+    second = random_block(5)
+    negatives = some_negatives(second, seed=9)
+    after, *_ = one_step(model, rule, {}, new, second, state, negatives, hidden)
+    used = np.unique(np.concatenate([second.items[:, 0][second.mask[:, 0]], second.items[:, 1][second.mask[:, 0]], negatives.items]))
+    rest = np.setdiff1d(np.arange(N_ITEMS), used)
+    assert len(rest) > 5
+    np.testing.assert_array_equal(np.asarray(after["item_table"])[rest], np.asarray(new["item_table"])[rest])
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_a_dead_row_is_as_if_it_were_not_there(in_batch):
+    model, params = small_model()
+    rule, block = Rule(in_batch=in_batch, scale=4), random_block(2, rows=5)
+    block.mask[:] = [[True], [True], [False], [True], [False]]
+    negatives = some_negatives(block)
+    live = block.mask[:, 0]
+    alone = Block(*(part[live] for part in block))
+    few = negatives._replace(target_offset=negatives.target_offset[live])
+    with_dead, without = one_step(model, rule, {}, params, block, negatives=negatives), one_step(model, rule, {}, params, alone, negatives=few)
+    same(with_dead[0], without[0], atol=1e-6)
+    np.testing.assert_allclose(with_dead[3], without[3], rtol=1e-5)
+
+
+def test_freezing_by_optax_and_by_splitting_give_the_same_and_frozen_leaves_bit_identical():
+    """Shared parts are frozen either by a mask over the optimizer of the whole model, or by handing the step the personal parts only."""
+    model, params = small_model(units=(6, 4))
+    rule, block = Rule(in_batch=False), random_block(steps=3)
+    shared, personal = model.split(params)
+    split, _, _, _ = one_step(model, rule, shared, personal, block)
+
+    optimizer = frozen_outside(rule.transformation, personal_mask(model, params))
+    negatives = some_negatives(block)
+
+    def loss(params):
+        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), negatives).items()}
+        return block_loss(model, rule, params, rows, block, model.zero_hidden(4), negatives)[0]
+
+    updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
+    masked = optax.apply_updates(params, jax.tree.map(lambda update: -RATE * update, updates))
+    masked_shared, masked_personal = model.split(masked)
+    jax.tree.map(np.testing.assert_array_equal, masked_shared, shared)
+    same(masked_personal, split, atol=1e-6)
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), split, personal)
+    assert all(jax.tree.leaves(moved)), f"every personal leaf must learn: {moved}"
+
+
+def test_nothing_flows_back_into_the_state_before_the_block():
+    model, params = small_model()
+    block, rule = random_block(), Rule(scale=4)
+    block.reset[:] = False
+
+    def after(scale):
+        hidden = tuple(jnp.ones((4, 6)) * scale for _ in range(1))
+        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), some_negatives(block)).items()}
+        return block_loss(model, rule, params, rows, block, hidden, some_negatives(block))[1][0].sum()
+
+    assert after(1.0) != after(2.0)
+    assert jax.grad(after)(1.0) == 0.0
+
+
+def params_of_trace(trace, update):
+    """GRU4Rec's weights in our names; its matrices are [3 units, inputs]."""
+    at = {name.split("/")[1]: np.asarray(trace[name]) for name in trace if name.startswith(f"w{update}/")}
+    last = {"w_in": at["G.0.weight_ih"].T, "w_hidden": at["G.0.weight_hh"].T, "b_in": at["G.0.bias_ih"], "b_hidden": at["G.0.bias_hh"]}
+    return {"item_table": at["Wy.weight"], "item_bias": at["By.weight"][:, 0], "last": last}
+
+
+@pytest.mark.parametrize(("name", "alpha", "logq", "momentum"), [("xe_logq", 0.5, 1.0, 0.0), ("xe_nologq_mom", 0.0, 0.0, 0.3)])
+def test_recorded_updates_of_gru4rec_are_reproduced(name, alpha, logq, momentum):
+    """Update by update while all lanes are full; the weights after update 5 are the last ones recorded before lanes end."""
+    trace = np.load(real("gru4rec_traces") / f"{name}.npz")
+    model = Model(ModelOptions(units=(12,), embedding_dim=12, dense=False), 40)
+    rule, source = Rule(momentum=momentum, scale=16), sampler(trace["pop"], alpha, logq)
+    trained = jax.tree.map(jnp.asarray, params_of_trace(trace, 0))
+    state, hidden, run = init_optimizer(rule, trained), model.zero_hidden(16), jax.jit(step, static_argnums=(0, 1))
+    lanes_end = int(np.argmax(trace["live"] < 16))
+    for update in range(lanes_end):
+        x, y = trace["x"][update], trace["y"][update]
+        starts = np.ones(16, bool) if update == 0 else x != trace["y"][update - 1]
+        block = Block(jnp.asarray(np.stack([x, y], 1), jnp.int32), jnp.ones((16, 1), bool), jnp.asarray(starts[:, None]))
+        items = jnp.asarray(trace["neg"][update], jnp.int32)
+        negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
+        trained, state, hidden, loss = run(model, rule, {}, trained, state, block, hidden, negatives, RATE)
+        assert float(loss) == pytest.approx(trace["loss"][update], rel=1e-5), f"update {update}"
+        if update + 1 in (1, 5):
+            same(trained, params_of_trace(trace, update + 1), atol=1e-4)

@@ -1,0 +1,156 @@
+"""Training: solvable worlds, resumption to the bit, a real kill, clear ends."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from world import dataset_of, random_sessions
+
+from jaxrec.errors import InputError
+from jaxrec.evaluation.metrics import metrics
+from jaxrec.evaluation.networks import GlobalScorer
+from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, fit
+from jaxrec.models.recommender import Model, ModelOptions
+from jaxrec.stages.train import rank, validation_start
+
+SMALL = ModelOptions(units=(16,), embedding_dim=8)
+
+
+def sessions_of(items, offsets, n_items=30):
+    return Sessions(items, offsets, np.bincount(items, minlength=n_items))
+
+
+def recipe(rate=0.1, n_sample=8, **run):
+    return Recipe(LossOptions(n_sample=n_sample), OptimizerOptions(learning_rate=rate), RunOptions(lanes=4, **({"dropout_p_embed": 0.0, "dropout_p_hidden": 0.0} | run)))
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_world_that_cycles_is_learnt_by_heart(tmp_path, steps):
+    cycles = [[(start + i) % 6 for i in range(8)] for start in range(6)] * 10
+    dataset = dataset_of(cycles, periods=(54, 54), n_items=6)
+    sessions = sessions_of(dataset.items[: dataset.offsets[54]], dataset.offsets[:55], 6)
+    fitted = fit(Model(SMALL, 6), recipe(rate=0.2, bptt_steps=steps), sessions, tmp_path, epochs=8)
+    measured = metrics(rank(GlobalScorer(Model(SMALL, 6), fitted.params), dataset, dataset.period("test")))
+    assert measured["recall@1"] == 1.0
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout_p_embed": 0.3, "dropout_p_hidden": 0.3}, {"bptt_steps": 3}])
+def test_a_resumed_run_is_the_uninterrupted_run_to_the_bit(tmp_path, options):
+    model, sessions, how = Model(SMALL, 30), sessions_of(*random_sessions()), recipe(report_updates=7, **options)
+    whole = fit(model, how, sessions, tmp_path / "whole", epochs=3)
+    fit(model, how, sessions, tmp_path / "parts", epochs=1)
+    resumed = fit(model, how, sessions, tmp_path / "parts", epochs=3)
+    same(whole.params, resumed.params)
+    assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3]
+
+
+def test_the_number_of_updates_per_call_changes_nothing(tmp_path):
+    model, sessions = Model(SMALL, 30), sessions_of(*random_sessions())
+    a = fit(model, recipe(report_updates=3), sessions, tmp_path / "a", epochs=1)
+    b = fit(model, recipe(report_updates=1000), sessions, tmp_path / "b", epochs=1)
+    same(a.params, b.params)
+
+
+def test_another_seed_gives_another_model(tmp_path):
+    model, sessions = Model(SMALL, 30), sessions_of(*random_sessions())
+    a, b = (fit(model, recipe(seed=seed), sessions, tmp_path / str(seed), epochs=1) for seed in (0, 1))
+    assert (np.asarray(a.params["item_table"]) != np.asarray(b.params["item_table"])).any()
+
+
+def test_fewer_sessions_than_lanes_train(tmp_path):
+    fitted = fit(Model(SMALL, 30), recipe(), sessions_of(np.array([1, 2, 3, 4, 5], np.int32), np.array([0, 3, 5])), tmp_path, epochs=2)
+    assert fitted.events == 2 * 3
+    assert np.isfinite(np.asarray(fitted.params["item_table"])).all()
+
+
+def test_validation_picks_the_best_epoch_and_stops_when_patience_ends(tmp_path):
+    scores = iter([0.1, 0.3, 0.2, 0.2, 0.9])
+    seen = []
+
+    def validate(params):
+        seen.append(jax.tree.map(np.asarray, params))
+        return {"mrr@20": next(scores)}
+
+    fitted = fit(Model(SMALL, 30), recipe(patience=2), sessions_of(*random_sessions()), tmp_path, 10, validate)
+    assert len(fitted.history) == 4
+    same(fitted.params, seen[1])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    model, sessions = Model(SMALL, 30), sessions_of(*random_sessions())
+    fit(model, recipe(), sessions, tmp_path, epochs=1)
+    wild = dataclasses.replace(recipe(), optimizer=OptimizerOptions(optimizer="sgd", learning_rate=1e30))
+    broken = tmp_path / "wild"
+    with pytest.raises(InputError, match=r"not finite in updates 1 to \d+; no checkpoint was made before"):
+        fit(model, wild, sessions, broken, epochs=5)
+    assert fit(model, recipe(), sessions, tmp_path, epochs=1).updates > 0
+
+
+def test_validation_is_the_last_part_of_the_global_period_only():
+    dataset = dataset_of([[0, 1]] * 50, periods=(40, 45))
+    assert validation_start(dataset, 0.1) == 36
+    assert validation_start(dataset, 0.0) == 40
+
+
+LOG_ROWS = 12_000
+
+
+def write_log(path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["SessionId\tItemId\tTime"]
+    for session in range(LOG_ROWS // 4):
+        start = generator.integers(0, 50)
+        lines += [f"{session}\t{(start + i * i) % 50}\t{session * 100 + i}" for i in range(4)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"launch.{name}", *arguments]
+
+
+def train_command(dataset: Path, workdir: Path) -> list[str]:
+    options = ["--units=16", "--embedding_dim=8", "--n_sample=16", "--lanes=8", "--epochs=6", "--validation_fraction=0", "--report_updates=50"]
+    return command("train", f"--dataset={dataset}", f"--workdir={workdir}", "--checkpoint_updates=100", *options)
+
+
+def final_params(workdir: Path) -> str:
+    return json.loads((workdir / "train/metrics.json").read_text())["fingerprint"]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+
+
+def test_a_killed_process_goes_on_and_ends_bit_identical(tmp_path):
+    write_log(tmp_path / "log.tsv")
+    dataset = tmp_path / "dataset"
+    assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
+    assert run(train_command(dataset, tmp_path / "whole")).returncode == 0
+    killed = subprocess.Popen(train_command(dataset, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines = tmp_path / "killed/train/final/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while killed.poll() is None and time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 8):
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed/train/metrics.json").exists(), "the process ended before it was killed; make the run longer"
+    again = run(train_command(dataset, tmp_path / "killed"))
+    assert again.returncode == 0, again.stderr
+    assert "going on after update" in again.stderr
+    assert final_params(tmp_path / "killed") == final_params(tmp_path / "whole")
+    third = run(train_command(dataset, tmp_path / "killed"))
+    assert "already done" in third.stderr
+    other = run([*train_command(dataset, tmp_path / "killed"), "--learning_rate=0.3"])
+    assert other.returncode == 1 and "--overwrite" in other.stderr and other.stderr.count("\n") == 1
