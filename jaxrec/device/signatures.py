@@ -27,9 +27,6 @@ from jaxrec.models.history import history_bonus
 from jaxrec.models.recommender import Model, Params
 from jaxrec.options import Options, option
 
-STEPS = 1 << 20
-"""Sequences up to this length are unrolled. A number, not True: `lax.scan(unroll=True)` leaves a loop around a sequence of one step."""
-
 ENCODED_TABLES = ("item_table", "input_table")
 
 
@@ -102,7 +99,7 @@ def ship(model: Model, params: Params, history_weight: float, offsets: np.ndarra
         shared, personal = model.split(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dict(params)))
         encoded = {name: ENCODINGS[precision](np.asarray(shared[name])) for name in ENCODED_TABLES if name in shared}
         offsets = jnp.asarray(np.asarray(offsets, np.float32))
-    return Shipped(dataclasses.replace(model, unroll=STEPS), {**shared, **encoded}, float(history_weight), offsets, rule), personal
+    return Shipped(dataclasses.replace(model, unroll=True), {**shared, **encoded}, float(history_weight), offsets, rule), personal
 
 
 def signatures(shipped: Shipped, personal: Params, options: ExportOptions) -> list[Signature]:
@@ -193,7 +190,7 @@ def train(
 
     Args:
       optimizer: state of the optimizer.
-      items: a session per row, oldest event first, [R, T + 1] int32.
+      items: sessions, oldest event first, [R, T + 1] int32; a row may hold several, with a step between them that predicts nothing.
       mask: True where items[:, t + 1] is an event to predict, [R, T] bool.
       negatives: items to score against, [n] int32; drawn by the device.
       learning_rate: [] float32.
@@ -202,8 +199,9 @@ def train(
       personal and optimizer after the update, loss [] before it.
     """
     drawn = shipped.clip(negatives)
-    # States start from zero by themselves, so no step needs a reset.
-    block = Block(shipped.clip(items), mask, jnp.zeros(mask.shape, bool))
+    # States start from zero by themselves; within a row, what follows a step that predicts nothing is another session.
+    reset = jnp.concatenate([jnp.zeros((len(mask), 1), bool), ~mask[:, :-1]], 1)
+    block = Block(shipped.clip(items), mask, reset)
     against = Negatives(drawn, shipped.offsets[drawn], jnp.zeros(mask.shape))
     hidden = shipped.model.zero_hidden(len(items))
     personal, optimizer, _, loss = update(

@@ -9,7 +9,7 @@ Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negat
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ class PersonalOptions(Options):
         (0.001, 0.003, 0.01, 0.03), "lengths of a step on the device; validation inside the global period chooses one", minimum=0.0
     )
     history_weights: tuple[float, ...] = option(
-        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0), "weights of the history prior; validation inside the global period chooses one", minimum=0.0
+        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), "weights of the history prior; validation inside the global period chooses one", minimum=0.0
     )
     validation_users: int = option(500, "users whose validation sessions choose rate and weight", minimum=1)
     personal_optimizer: str = option("adagrad", "optimizer on the device", choices=tuple(OPTIMIZERS))
@@ -122,9 +122,15 @@ def fit_user(model: Model, options: PersonalOptions, shared: Params, start: Para
     train = partial(_train, model, options, shared, start, source, key, learning_rate)
     if not options.holdout_fraction:
         return Personal(train(events.all), jnp.array(True))
-    loss = partial(_loss, model, options, shared, source, key, events.holdout)
-    asked = events.holdout.mask.any()
-    return Personal(train(events.all), ~asked | (loss(train(events.fit)) < loss(start)))
+    # One after the other in one loop, so that the update is compiled once.
+    both = jax.lax.map(train, _stacked(events.fit, events.all))
+    fitted, whole = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    before, after = jax.lax.map(partial(_loss, model, options, shared, source, key, events.holdout), _stacked(start, fitted))
+    return Personal(whole, ~events.holdout.mask.any() | (after < before))
+
+
+def _stacked(*trees: Any) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _train(
@@ -156,6 +162,9 @@ def _loss(model: Model, options: PersonalOptions, shared: Params, source: Sample
     rule = dataclasses.replace(options.rule, scale=1)
 
     def add(hidden, block):
+        return jax.lax.cond(block.mask.any(), of_block, lambda hidden, _: (hidden, 0.0), hidden, block)
+
+    def of_block(hidden, block):
         rows = {place: params[table][items] for place, (table, items) in used_rows(model, block, negatives).items()}
         loss, hidden = block_loss(model, rule, params, rows, block, hidden, negatives)
         return hidden, loss

@@ -8,10 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-UNROLLED_STEPS = 8
-"""Sequences up to this length compile without a loop, which is faster to run; longer ones would be slow to compile."""
-
-
 def uniform(key: jax.Array, rows: int, columns: int, blocks: int = 1) -> jax.Array:
     """A matrix [rows, blocks * columns], uniform in +-sqrt(6 / (rows + columns)): each block by its own shape (GRU4Rec)."""
     bound = (6.0 / (rows + columns)) ** 0.5
@@ -53,7 +49,9 @@ class GRULayer(nnx.Module):
             hidden = hidden if keep is None else hidden * keep
             return hidden, hidden
 
-        hidden, outputs = jax.lax.scan(step, hidden, (projected, reset, keep), unroll=self.unroll or len(inputs) <= UNROLLED_STEPS)
+        # More than the number of steps: with just as many, JAX leaves a loop around a sequence of one.
+        unroll = len(inputs) + 1 if self.unroll or len(inputs) == 1 else 1
+        hidden, outputs = jax.lax.scan(step, hidden, (projected, reset, keep), unroll=unroll)
         return outputs, hidden
 
     def _cell(self, projected: jax.Array, hidden: jax.Array) -> jax.Array:
