@@ -10,7 +10,7 @@ from world import N_ITEMS, small_model
 
 from jaxrec.data.blocks import Block
 from jaxrec.learning.negatives import Negatives, sampler
-from jaxrec.learning.optimizers import adagrad, apply, apply_rows, frozen_outside, merge_duplicates
+from jaxrec.learning.optimizers import adagrad, apply, apply_rows, frozen_outside, init_rows, merge_duplicates
 from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
 from jaxrec.models.recommender import Model, ModelOptions, personal_mask
 
@@ -45,7 +45,7 @@ def test_adagrad_by_rows_is_numpy_adagrad_with_duplicates_summed_first(momentum)
     generator, optimizer = np.random.default_rng(0), adagrad(momentum)
     table = generator.normal(size=(9, 3)).astype("f")
     want, squares, velocity = table.astype(np.float64), np.zeros((9, 3)), np.zeros((9, 3))
-    table, state, scratch = jnp.asarray(table), optimizer.init(jnp.asarray(table)), jnp.zeros(9, jnp.int32)
+    table, state, scratch = jnp.asarray(table), init_rows(optimizer, jnp.asarray(table)), jnp.zeros(9, jnp.int32)
     for _ in range(20):
         rows, gradients = generator.integers(0, 9, 7), generator.normal(size=(7, 3)).astype("f")
         merged, summed, scratch = merge_duplicates(jnp.asarray(rows), jnp.asarray(gradients), scratch)

@@ -3,7 +3,7 @@
 The rate is an argument of the step, so that one compiled program serves a grid of rates and the device can choose its own.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,21 +35,53 @@ def apply(params: Any, updates: Any, learning_rate: jax.Array) -> Any:
     return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
 
 
+class RowState(NamedTuple):
+    """Optimizer state of a table, ready for reading and writing rows.
+
+    Attributes:
+      rows: everything the optimizer keeps per row side by side, [items, width]: scattering one wide row costs less than several narrow ones.
+      scalars: what it keeps once, such as a count of updates.
+    """
+
+    rows: jax.Array
+    scalars: tuple[jax.Array, ...]
+
+
+def init_rows(optimizer: optax.GradientTransformation, table: jax.Array) -> RowState:
+    """State for `apply_rows`."""
+    return _pack(optimizer.init(table), len(table))
+
+
 def apply_rows(
-    optimizer: optax.GradientTransformation, table: jax.Array, state: Any, rows: jax.Array, gradients: jax.Array, learning_rate: jax.Array
-) -> tuple[jax.Array, Any]:
+    optimizer: optax.GradientTransformation, table: jax.Array, state: RowState, rows: jax.Array, gradients: jax.Array, learning_rate: jax.Array
+) -> tuple[jax.Array, RowState]:
     """One optimizer step on the named rows of a table only; nothing else is read or written.
 
     Args:
       table: [items, ...].
-      state: the optimizer's state of the whole table.
       rows: distinct row numbers, [R]; numbers outside the table are left out.
       gradients: [R, ...].
     """
-    of_rows = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, state)
+    of_rows = _unpack(optimizer, state._replace(rows=state.rows[rows]), gradients)
     updates, of_rows = optimizer.update(gradients, of_rows)
-    state = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop") if leaf.ndim else new, state, of_rows)
-    return table.at[rows].add(-learning_rate * updates, mode="drop"), state
+    packed, scalars = _pack(of_rows, len(rows))
+    return table.at[rows].add(-learning_rate * updates, mode="drop"), RowState(state.rows.at[rows].set(packed, mode="drop"), scalars)
+
+
+def _pack(state: Any, rows: int) -> RowState:
+    leaves = jax.tree.leaves(state)
+    wide = [leaf.reshape(rows, -1) for leaf in leaves if leaf.ndim]
+    return RowState(jnp.concatenate(wide, 1) if wide else jnp.zeros((rows, 0)), tuple(leaf for leaf in leaves if not leaf.ndim))
+
+
+def _unpack(optimizer: optax.GradientTransformation, state: RowState, like: jax.Array) -> Any:
+    """The optimizer's own state of rows shaped as `like`."""
+    shapes, structure = jax.tree.flatten(jax.eval_shape(optimizer.init, like))
+    width, scalars, at, leaves = like[0].size, iter(state.scalars), 0, []
+    for shape in shapes:
+        leaves.append(state.rows[:, at : at + width].reshape(like.shape) if shape.ndim else next(scalars))
+        at += width if shape.ndim else 0
+    return jax.tree.unflatten(structure, leaves)
 
 
 def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

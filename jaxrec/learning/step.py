@@ -14,7 +14,7 @@ import optax
 from jaxrec.data.blocks import Block
 from jaxrec.learning.losses import LOSSES
 from jaxrec.learning.negatives import Negatives
-from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, merge_duplicates
+from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, init_rows, merge_duplicates
 from jaxrec.models.recommender import TABLES, Model, Params
 
 
@@ -43,7 +43,7 @@ class Rule:
 
 def init_optimizer(rule: Rule, trained: Params) -> dict[str, Any]:
     """Optimizer state of the trained parts; tables have their own, with scratch space for merging duplicates."""
-    tables = {name: rule.transformation.init(part) for name, part in trained.items() if name in TABLES}
+    tables = {name: init_rows(rule.transformation, part) for name, part in trained.items() if name in TABLES}
     dense = {name: part for name, part in trained.items() if name not in TABLES}
     scratch = {"scratch": jnp.zeros(len(trained["item_table"]), jnp.int32)} if tables else {}
     return {"dense": rule.transformation.init(dense), "tables": tables, **scratch}
