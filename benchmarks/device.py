@@ -7,20 +7,17 @@ Writes benchmarks/results/device-DEVICE.json; a quick run only prints, unless --
 session of 20 interactions, of `sessions` over 8 sessions of 8, as fine-tuning blocks them.
 """
 
-import argparse
-import os
 import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from benchmarks.recording import parser, record
 from jaxrec.device.export import export
 from jaxrec.device.measure import MeasureOptions, measure
 from jaxrec.device.signatures import ExportOptions
-from jaxrec.files import write_json
 from jaxrec.models.recommender import Model, ModelOptions
-from jaxrec.report.environment import environment
 
 ITEMS = 37_000
 CASES = {
@@ -29,7 +26,6 @@ CASES = {
 }
 PRECISIONS = ("float32", "float16", "int8")
 COLUMNS = ("bytes", "recommend_p50_ms", "recommend_all_p50_ms", "step_p50_ms", "train_p50_ms", "peak_rss_mb", "export_seconds")
-RESULTS = Path(__file__).parent / "results"
 
 
 def run_case(case: str, precision: str, calls: int) -> dict:
@@ -43,30 +39,10 @@ def run_case(case: str, precision: str, calls: int) -> dict:
     return {"case": case, "precision": precision, **{name: found["model_bytes" if name == "bytes" else name] for name in COLUMNS}}
 
 
-def show(row: dict) -> str:
-    """A line of the table."""
-    cells = (f"{row[name]:,}" if name == "bytes" else f"{row[name]:.3f}" for name in COLUMNS)
-    return f"{row['case']:>10} {row['precision']:>10} " + " ".join(
-        f"{cell:>{max(len(name), 9)}}" for cell, name in zip(cells, COLUMNS, strict=True)
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", choices=tuple(CASES), help="only this case")
-    parser.add_argument("--quick", action="store_true", help="float32 only, fewer calls; nothing is written")
-    parser.add_argument("--device", default=f"cpu{os.cpu_count()}", help="name of this machine in the file of results")
-    parser.add_argument("--out", type=Path, help="file of results; by default the one that is recorded, none for a quick run")
-    given = parser.parse_args()
-    print(f"{'case':>10} {'precision':>10} " + " ".join(f"{name:>9}" for name in COLUMNS))
-    rows = []
-    for case in [given.case] if given.case else CASES:
-        for precision in PRECISIONS[:1] if given.quick else PRECISIONS:
-            rows.append(run_case(case, precision, 200 if given.quick else 1000))
-            print(show(rows[-1]), flush=True)
-    out = given.out or (None if given.quick else RESULTS / f"device-{given.device}.json")
-    if out is not None:
-        write_json(out, {"environment": environment(), "rows": rows})
+    given = parser(__doc__, CASES).parse_args()
+    precisions, calls = (PRECISIONS[:1], 200) if given.quick else (PRECISIONS, 1000)
+    record(given, "device", [run_case(case, precision, calls) for case in ([given.case] if given.case else CASES) for precision in precisions])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The converter is imported where it is used, so that machines without it can run 
 """
 
 import importlib.metadata
+import os
 import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -64,6 +65,7 @@ def _module(litert: SimpleNamespace, context: Any, signature: Signature) -> Any:
 
 def _converter() -> SimpleNamespace:
     try:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else its import prints a line about it
         from litert_converter.mlir import ir, passmanager
         from litert_converter.mlir._mlir_libs import _stablehlo as stablehlo
         from litert_converter.mlir._mlir_libs import converter_api_ext as converter

@@ -141,16 +141,37 @@ def _live(items: jax.Array, mask: jax.Array, n_items: int) -> jax.Array:
     return jnp.where(mask, items, n_items) if items.shape == mask.shape else items
 
 
+BIAS_OF = {"targets": "target_bias", "negatives": "negative_bias"}
+"""Places whose rows are scored, and the place of their biases."""
+
+
 def _update_tables(
     rule: Rule, trained: Params, state: dict[str, Any], used: Mapping, gradients: Mapping, learning_rate: jax.Array
 ) -> tuple[dict, dict[str, Any]]:
-    """Each trained table moved by the summed gradients of the rows that were used, each row once."""
+    """Each trained table moved by the summed gradients of the rows that were used, each row once.
+
+    Item rows and their biases are merged together, because merging costs as much for one number as for a row.
+    """
     tables, states, scratch = {}, dict(state["tables"]), state.get("scratch")
-    for table in sorted({used[place][0] for place in gradients}):
+    for table in sorted({used[place][0] for place in gradients} - {"item_bias"}):
         places = [place for place in gradients if used[place][0] == table]
-        width = trained[table].shape[1:]
+        dim = trained[table].shape[1]
         items = jnp.concatenate([used[place][1].reshape(-1) for place in places])
-        summed = jnp.concatenate([gradients[place].reshape(-1, *width) for place in places])
-        items, summed, scratch = merge_duplicates(items, summed, scratch)
-        tables[table], states[table] = apply_rows(rule.transformation, trained[table], states[table], items, summed, learning_rate)
+        wide = jnp.concatenate([_with_bias(place, gradients, dim) for place in places])
+        items, wide, scratch = merge_duplicates(items, wide, scratch)
+        tables[table], states[table] = apply_rows(rule.transformation, trained[table], states[table], items, wide[:, :dim], learning_rate)
+        if table == "item_table":
+            # Momentum must not move the bias of a row that was only read as an input.
+            scored = jnp.where(wide[:, dim + 1] > 0, items, len(trained[table]))
+            moved = apply_rows(rule.transformation, trained["item_bias"], states["item_bias"], scored, wide[:, dim], learning_rate)
+            tables["item_bias"], states["item_bias"] = moved
     return tables, {**state, "tables": states} | ({} if scratch is None else {"scratch": scratch})
+
+
+def _with_bias(place: str, gradients: Mapping, dim: int) -> jax.Array:
+    """Gradients of the rows at a place, of their biases, and 1 where the row was scored, [rows used, dim + 2]."""
+    rows = gradients[place].reshape(-1, dim)
+    if place not in BIAS_OF:
+        return jnp.pad(rows, ((0, 0), (0, 2)))
+    bias = gradients[BIAS_OF[place]].reshape(-1, 1)
+    return jnp.concatenate([rows, bias, jnp.ones_like(bias)], 1)

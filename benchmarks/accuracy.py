@@ -1,0 +1,64 @@
+"""Recall@20 and MRR@20 on published logs, by preset and seed; nothing is chosen by the test period.
+
+    python -m benchmarks.accuracy --data=FOLDER                            # all cases
+    python -m benchmarks.accuracy --data=FOLDER --case=reference --quick   # one seed of the reference
+
+`reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters. `rsc15_default`: the same log without a preset. `taobao_default`: taobao
+categories without a preset; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.recording import parser, record
+
+RSC15 = ("--input={data}/rsc15_100k/train.tsv", "--test_input={data}/rsc15_100k/test.tsv")
+TAOBAO = (
+    "--input={data}/taobao/UserBehavior.csv",
+    "--item_field=category",
+    "--personal_from=2017-12-01T00:00+08:00",
+    "--test_from=2017-12-02T00:00+08:00",
+)
+PRESET = f"--flagfile={Path(__file__).parent.parent / 'configs'}/gru4rec_rsc15.flags"
+CASES = {
+    "reference": ("rsc15_100k", "gru4rec_rsc15", (*RSC15, PRESET)),
+    "rsc15_default": ("rsc15_100k", "none", RSC15),
+    "taobao_default": ("taobao categories", "none", TAOBAO),
+}
+
+
+def run_case(case: str, data: Path, seed: int) -> dict:
+    """The whole experiment; a row of the results."""
+    log, preset, arguments = CASES[case]
+    with tempfile.TemporaryDirectory() as workdir:
+        given = [argument.format(data=data) for argument in arguments]
+        command = [sys.executable, "-m", "launch.experiment", *given, f"--workdir={workdir}", f"--seed={seed}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        report = json.loads((Path(workdir) / "report.json").read_text(encoding="utf-8"))
+    found, personal = report["global"], report["personal"]
+    row = {"case": case, "data": log, "preset": preset, "seed": seed, "recall@20": found["recall@20"], "mrr@20": found["mrr@20"]}
+    row |= {"predictions": found["predictions"], "train_events_per_s": found["train_events_per_s"]}
+    return row | ({} if personal is None else _personal(personal))
+
+
+def _personal(personal: dict) -> dict:
+    baseline = personal["baselines"]["markov_user_history"]
+    named = {"fine_tuned": personal["fine_tuned"], "after": personal["after"], "markov_user_history": baseline}
+    figures = {f"{name}_{metric}": values[metric] for name, values in named.items() for metric in ("recall@20", "mrr@20")}
+    return figures | {"users_worse": personal["users_worse"], "users_per_s": personal["users_per_s"]}
+
+
+def main() -> None:
+    flags = parser(__doc__, CASES)
+    flags.add_argument("--data", type=Path, required=True, help="folder of the published logs")
+    given = flags.parse_args()
+    seeds = (0,) if given.quick else (0, 1, 2)
+    rows = [run_case(case, given.data, seed) for case in ([given.case] if given.case else CASES) for seed in seeds]
+    record(given, "accuracy", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Scorers of the recommender: each is what a walk through one session at a time gives, and nothing later reaches an earlier step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from world import N_ITEMS, dataset_of, small_model
+
+from jaxrec.data.blocks import session_blocks
+from jaxrec.evaluation import networks
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, own_counts
+
+USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
+
+
+def world(users=USERS, seed=0):
+    generator = np.random.default_rng(seed)
+    sessions = [generator.integers(0, N_ITEMS, generator.integers(2, 9)).tolist() for _ in users]
+    return dataset_of(sessions, list(users))
+
+
+def blocks_of(dataset, predictions=24):
+    return list(session_blocks(dataset, range(dataset.n_sessions), predictions))
+
+
+def scored(scorer, blocks, n_items=N_ITEMS):
+    """{(session, step): scores of every item} of every prediction."""
+    found = {}
+    for block in blocks:
+        scores = np.asarray(scorer.scores(scorer.encode(block), 0, n_items))
+        for row, step in zip(*np.nonzero(block.mask), strict=True):
+            found[int(block.sessions[row]), int(step)] = scores[row, step]
+    return found
+
+
+def walked(model, params, dataset):
+    """The same, one event at a time with the state carried by hand."""
+    encode = jax.jit(lambda item, hidden: model.encode(params, params[model.input_table][item][None], hidden, jnp.zeros(1, bool)))
+    found = {}
+    for session in range(dataset.n_sessions):
+        hidden = model.zero_hidden()
+        for step, item in enumerate(dataset.session(session)[:-1]):
+            vector, hidden = encode(item, hidden)
+            found[session, step] = np.asarray(params["item_table"]) @ np.asarray(vector[0]) + np.asarray(params["item_bias"])
+    return found
+
+
+def close(a, b, atol=2e-6):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_allclose(a[key], b[key], atol=atol, err_msg=f"(session, step) {key}")
+
+
+def with_bias(params, seed=0):
+    """The parameters with an item bias that matters."""
+    return {**params, "item_bias": jax.random.normal(jax.random.key(seed), params["item_bias"].shape)}
+
+
+def stacked(model, params, seeds=(1, 2, 3)):
+    """(shared part, personal parts of slot 0 = `params` and of one other model per seed, list of each slot's whole parameters)."""
+    shared, start = model.split(params)
+    parts = [start, *(model.split(model.init(jax.random.key(seed)))[1] for seed in seeds)]
+    stack = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *parts)
+    return shared, stack, [{**shared, **part} for part in parts]
+
+
+@pytest.mark.parametrize("shape", [{}, {"units": (6, 4)}, {"dense": False}, {"table": "separate"}])
+def test_the_global_scorer_is_a_walk_through_each_session(shape):
+    model, params = small_model(**shape)
+    params, dataset = with_bias(params), world()
+    close(scored(GlobalScorer(model, params), blocks_of(dataset)), walked(model, params, dataset))
+
+
+def test_slices_of_items_are_parts_of_the_whole():
+    model, params = small_model()
+    scorer, block = GlobalScorer(model, with_bias(params)), blocks_of(world())[0]
+    encoded = scorer.encode(block)
+    parts = [scorer.scores(encoded, start, min(start + 7, N_ITEMS)) for start in range(0, N_ITEMS, 7)]
+    np.testing.assert_allclose(np.concatenate(parts, -1), scorer.scores(encoded, 0, N_ITEMS), atol=1e-6)
+
+
+def test_a_personal_scorer_without_personal_models_is_the_global_one():
+    model, params = small_model(units=(6, 4))
+    shared, stack, _ = stacked(model, params)
+    personal = PersonalScorer(model, shared, stack, np.zeros(4, np.int32))
+    close(scored(personal, blocks_of(world())), scored(GlobalScorer(model, params), blocks_of(world())))
+
+
+@pytest.mark.parametrize("rows_at_once", [64, 3])
+def test_every_user_is_scored_by_the_own_model(monkeypatch, rows_at_once):
+    monkeypatch.setattr(networks, "ROWS_AT_ONCE", rows_at_once)
+    model, params = small_model(units=(6, 4))
+    shared, stack, models = stacked(model, params)
+    slots, dataset = np.array([2, 0, 3, 1], np.int32), world()
+    blocks = blocks_of(dataset, 24 + rows_at_once)  # shapes of each case alone, so that each is compiled
+    found = scored(PersonalScorer(model, shared, stack, slots), blocks)
+    of_slot = [scored(GlobalScorer(model, one), blocks) for one in models]
+    close(found, {key: of_slot[slots[USERS[key[0]]]][key] for key in found})
+    assert abs(of_slot[2][0, 0] - of_slot[0][0, 0]).max() > 1e-3
+
+
+def test_rows_without_a_user_take_the_global_model():
+    model, params = small_model()
+    shared, stack, _ = stacked(model, params)
+    dataset = world([-1] * 4 + [1])
+    found = scored(PersonalScorer(model, shared, stack, np.array([1, 2], np.int32)), blocks_of(dataset))
+    of_all = scored(GlobalScorer(model, params), blocks_of(dataset))
+    close({key: value for key, value in found.items() if key[0] < 4}, {key: value for key, value in of_all.items() if key[0] < 4})
+
+
+def counted(dataset):
+    """Own clicks up to and including each step: earlier sessions of the user and this one, counted in plain Python."""
+    found = {}
+    for session in range(dataset.n_sessions):
+        counts = np.zeros(N_ITEMS)
+        for earlier in range(session):
+            if dataset.users[earlier] == dataset.users[session] >= 0:
+                np.add.at(counts, dataset.session(earlier), 1)
+        for step, item in enumerate(dataset.session(session)[:-1]):
+            counts[item] += 1
+            found[session, step] = counts.copy()
+    return found
+
+
+def own(block, start=0, width=N_ITEMS):
+    return np.asarray(own_counts(block.items[:, :-1], block.mask, block.history_items, block.history_counts, start, width))
+
+
+@pytest.mark.parametrize("users", [USERS, [-1] * 9])
+def test_own_counts_are_those_of_earlier_sessions_and_this_one(users):
+    dataset = world(users)
+    expected = counted(dataset)
+    for block in blocks_of(dataset):
+        counts = own(block)
+        for row, step in zip(*np.nonzero(block.mask), strict=True):
+            np.testing.assert_array_equal(counts[row, step], expected.pop((int(block.sessions[row]), int(step))))
+    assert not expected
+
+
+def test_slices_of_own_counts_are_parts_of_the_whole():
+    for block in blocks_of(world()):
+        parts = [own(block, start, min(7, N_ITEMS - start)) for start in range(0, N_ITEMS, 7)]
+        np.testing.assert_array_equal(np.concatenate(parts, -1), own(block))
+
+
+def test_padding_is_no_click():
+    for block in blocks_of(world()):
+        clicks = block.mask.cumsum(-1) + block.history_counts.sum(-1)[:, None]
+        np.testing.assert_array_equal(own(block).sum(-1), clicks)
+
+
+def test_no_history_weight_is_the_base_alone():
+    model, params = small_model()
+    base = GlobalScorer(model, params)
+    close(scored(WithHistory(base, 0.0), blocks_of(world())), scored(base, blocks_of(world())), atol=0)
+
+
+def test_the_history_prior_adds_the_logarithm_of_own_clicks():
+    model, params = small_model()
+    dataset, base = world(), GlobalScorer(model, params)
+    before, clicks = scored(base, blocks_of(dataset)), counted(dataset)
+    close(scored(WithHistory(base, 1.5), blocks_of(dataset)), {key: before[key] + 1.5 * np.log1p(clicks[key]) for key in before})
+
+
+def _scorers():
+    model, params = small_model(units=(6, 4))
+    shared, stack, _ = stacked(model, params)
+    base, personal = GlobalScorer(model, params), PersonalScorer(model, shared, stack, np.array([2, 0, 3, 1], np.int32))
+    return {"global": base, "personal": personal, "with history": WithHistory(personal, 2.0)}
+
+
+@pytest.mark.parametrize("name", ["global", "personal", "with history"])
+def test_events_after_a_step_do_not_reach_it(name):
+    scorer = _scorers()[name]
+    for block in blocks_of(world()):
+        scores = np.asarray(scorer.scores(scorer.encode(block), 0, N_ITEMS))
+        for step in range(block.mask.shape[1]):
+            items = block.items.copy()
+            items[:, step + 1 :] = (items[:, step + 1 :] + 11) % N_ITEMS
+            changed = np.asarray(scorer.scores(scorer.encode(block._replace(items=items)), 0, N_ITEMS))
+            np.testing.assert_array_equal(changed[:, : step + 1], scores[:, : step + 1])
+            later = block.mask[:, step + 1 :]
+            assert not later.any() or (changed[:, step + 1 :][later] != scores[:, step + 1 :][later]).any()

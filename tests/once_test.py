@@ -1,0 +1,93 @@
+"""A finished stage is not done again; one that failed or was made otherwise never passes for finished."""
+
+import json
+
+import pytest
+
+from jaxrec.errors import InputError
+from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.train import LossOptions, OptimizerOptions, RunOptions
+from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.once import once, settings_of
+
+
+class Stage:
+    """Counts how often it works."""
+
+    def __init__(self, folder):
+        self.result, self.done = folder / "stage" / "metrics.json", 0
+
+    def work(self):
+        self.done += 1
+        return {"done": self.done}
+
+    def run(self, settings=None, inputs=None, overwrite=False, work=None):
+        return once(self.result, settings or {"epochs": 3}, inputs or {"dataset": "abc"}, overwrite, work or self.work)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path)
+
+
+def test_the_second_run_gives_what_the_first_wrote(stage, caplog):
+    first = stage.run()
+    assert first == {"done": 1, "seconds": first["seconds"], "settings": {"epochs": 3}, "inputs": {"dataset": "abc"}}
+    assert first["seconds"] >= 0
+    with caplog.at_level("INFO", "jaxrec"):
+        assert stage.run() == stage.run(overwrite=True) == first == json.loads(stage.result.read_text())
+    assert stage.done == 1
+    assert "already done" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"settings": {"epochs": 4}}, r"--epochs: 3 there, 4 now"),
+        ({"settings": {"epochs": 3, "lanes": 2}}, r"--lanes: None there, 2 now"),
+        ({"inputs": {"dataset": "xyz"}}, r"the dataset: 'abc' there, 'xyz' now"),
+        ({"settings": {"epochs": 4}, "inputs": {"dataset": "xyz"}}, r"--epochs.*; the dataset"),
+    ],
+)
+def test_other_settings_or_inputs_are_refused_unless_overwritten(stage, changed, fault):
+    stage.run()
+    before = stage.result.read_bytes()
+    with pytest.raises(InputError, match=f"metrics.json: was made otherwise .*{fault}.*--overwrite"):
+        stage.run(**changed)
+    assert (stage.done, stage.result.read_bytes()) == (1, before)
+    assert stage.run(**changed, overwrite=True)["done"] == 2
+    assert stage.run(**changed)["done"] == 2
+
+
+def test_work_that_fails_leaves_no_result(stage):
+    def broken():
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        stage.run(work=broken)
+    assert not stage.result.exists()
+    assert stage.run()["done"] == 1
+    with pytest.raises(ArithmeticError):
+        stage.run({"epochs": 4}, overwrite=True, work=broken)
+    assert not stage.result.exists(), "the folder may hold parts of both: neither is finished"
+
+
+def test_a_result_that_is_no_json_is_named(stage):
+    stage.run()
+    stage.result.write_text("{")
+    with pytest.raises(InputError, match=r"metrics\.json: expected a result of an earlier run"):
+        stage.run()
+
+
+@pytest.mark.parametrize("kind", [ModelOptions, LossOptions, OptimizerOptions, RunOptions, PersonalOptions])
+def test_settings_are_the_same_after_json(stage, kind):
+    settings = settings_of(kind())
+    assert settings.keys() == kind.__dataclass_fields__.keys()
+    stage.run(settings)
+    stage.run(settings)
+    assert stage.done == 1
+
+
+def test_settings_of_several_stages_stand_side_by_side():
+    assert settings_of(ModelOptions(units=(3, 2)), LossOptions())["units"] == [3, 2]
+    assert settings_of(ModelOptions(), LossOptions()).keys() == ModelOptions.__dataclass_fields__.keys() | LossOptions.__dataclass_fields__.keys()
