@@ -42,7 +42,9 @@ def run_case(case: str, precision: str, calls: int) -> dict:
 def main() -> None:
     given = parser(__doc__, CASES).parse_args()
     precisions, calls = (PRECISIONS[:1], 200) if given.quick else (PRECISIONS, 1000)
-    record(given, "device", [run_case(case, precision, calls) for case in ([given.case] if given.case else CASES) for precision in precisions])
+    record(
+        given, "device", [run_case(case, precision, calls) for case in ([given.case] if given.case else CASES) for precision in precisions]
+    )
 
 
 if __name__ == "__main__":

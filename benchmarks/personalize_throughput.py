@@ -3,7 +3,8 @@
     python -m benchmarks.personalize_throughput                            # all cases
     python -m benchmarks.personalize_throughput --case=reference --quick   # the reference, in about a minute
 
-`reference`: 48 interactions in 8 sessions of 6 as one block, 5 epochs = 5 updates, 64-dimension table, 100 units, dense head, 128 negatives, no hold-out.
+`reference`: 48 interactions in 8 sessions of 6 as one block, 5 epochs = 5 updates, 64-dimension table, 100 units, dense head, 128
+negatives, no hold-out.
 `default`: the default options on 4 blocks of 4 x 8 steps, hold-out included.
 """
 
@@ -61,7 +62,8 @@ def _events(options: PersonalOptions, blocks: int, width: int) -> UserEvents:
 
 
 def _operations(options: PersonalOptions, blocks: int) -> int:
-    """Floating-point operations of the matrix products that fine-tune one user, forward and twice that backward; the hold-out trains once more."""
+    """Floating-point operations of the matrix products that fine-tune one user, forward and twice that backward; the hold-out trains
+    once more."""
     positions = options.block_rows * options.block_steps
     update = 3 * 2 * positions * (64 * 300 + 100 * 300 + 100 * 64 + 64 * options.personal_n_sample)
     trained = blocks + (blocks - 1 if options.holdout_fraction else 0)

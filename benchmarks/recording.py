@@ -46,7 +46,9 @@ def record(given: argparse.Namespace, name: str, rows: list[dict]) -> None:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    )
 
 
 def median_seconds(work: Callable[[], object], runs: int) -> float:

@@ -22,7 +22,15 @@ from jaxrec.models.recommender import Model, ModelOptions
 
 CASES = {
     "reference": {"items": 2_933, "units": 100, "lanes": 32, "dropout_p_hidden": 0.4, "learning_rate": 0.2, "momentum": 0.2},
-    "units512": {"items": 33_646, "units": 512, "lanes": 128, "dropout_p_embed": 0.5, "dropout_p_hidden": 0.3, "learning_rate": 0.05, "momentum": 0.15},
+    "units512": {
+        "items": 33_646,
+        "units": 512,
+        "lanes": 128,
+        "dropout_p_embed": 0.5,
+        "dropout_p_hidden": 0.3,
+        "learning_rate": 0.05,
+        "momentum": 0.15,
+    },
     "items4m": {"items": 4_000_000, "units": 100, "lanes": 32, "dropout_p_hidden": 0.4, "learning_rate": 0.2, "momentum": 0.2},
 }
 N_SAMPLE = 2048
@@ -33,7 +41,12 @@ def run_case(case: str, updates: int) -> dict:
     """Train on sessions of random items; a row of the results."""
     shape = {"dropout_p_embed": 0.0} | CASES[case]
     model = Model(ModelOptions(units=(shape["units"],), embedding_dim=shape["units"], dense=False), shape["items"])
-    run = RunOptions(lanes=shape["lanes"], dropout_p_embed=shape["dropout_p_embed"], dropout_p_hidden=shape["dropout_p_hidden"], report_updates=updates // 4)
+    run = RunOptions(
+        lanes=shape["lanes"],
+        dropout_p_embed=shape["dropout_p_embed"],
+        dropout_p_hidden=shape["dropout_p_hidden"],
+        report_updates=updates // 4,
+    )
     recipe = Recipe(LossOptions(n_sample=N_SAMPLE), OptimizerOptions(learning_rate=shape["learning_rate"], momentum=shape["momentum"]), run)
     sessions = updates * shape["lanes"] // (SESSION - 1)
     items = np.random.default_rng(0).integers(0, shape["items"], sessions * SESSION).astype(np.int32)

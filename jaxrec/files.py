@@ -27,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _flush(partial)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     _flush(path.parent)
@@ -54,14 +54,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def _swap(partial: Path, path: Path, old: Path) -> None:
     """Give `partial` the name `path`; what stood there is kept as `old`, or put back if that fails."""
     if not path.exists():
-        os.rename(partial, path)
+        partial.rename(path)
         return
     shutil.rmtree(old, ignore_errors=True)
-    os.rename(path, old)
+    path.rename(old)
     try:
-        os.rename(partial, path)
+        partial.rename(path)
     except OSError:
-        os.rename(old, path)
+        old.rename(path)
         raise
 
 

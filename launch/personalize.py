@@ -23,7 +23,8 @@ def main() -> None:
         return
     for name in ("before", "fine_tuned", "after"):
         print(f"{name:>10}: Recall@20 {result[name]['recall@20']:.4f}, MRR@20 {result[name]['mrr@20']:.4f}")
-    print(f"{result['users_trained']:,} of {result['users']:,} users fine-tuned, {result['users_per_s']:,.0f} users/s; {result['users_worse']:.1%} worse")
+    trained, rate = f"{result['users_trained']:,} of {result['users']:,} users fine-tuned", result["users_per_s"]
+    print(f"{trained}, {rate:,.0f} users/s; {result['users_worse']:.1%} worse")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def main() -> None:
     """Train, then print what the test period says."""
     dataset, workdir = load_dataset(flags.required(DATASET(), "dataset")), flags.required(WORKDIR(), "workdir")
     result = run_train(dataset, workdir, MODEL(), Recipe(LOSS(), OPTIMIZER(), RUN()), OVERWRITE())
-    print(f"Recall@20 {result['recall@20']:.4f}, MRR@20 {result['mrr@20']:.4f} over {result['predictions']:,} predictions of the test period")
+    print(
+        f"Recall@20 {result['recall@20']:.4f}, MRR@20 {result['mrr@20']:.4f} over {result['predictions']:,} predictions of the test period"
+    )
     print(f"{result['epochs']} epochs, {result['train_events_per_s']:,.0f} events/s; the model lies in {workdir / 'train'}")
 
 

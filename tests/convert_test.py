@@ -1,5 +1,7 @@
 """From JAX to a TFLite file: which operations, how many bytes, what is refused."""
 
+import tflite_needed  # noqa: F401, I001
+
 import dataclasses
 import sys
 

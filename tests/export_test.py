@@ -1,5 +1,7 @@
 """Exported folders: what stands in them, and that a model that does not compute what JAX computes never gets there."""
 
+import tflite_needed  # noqa: F401, I001
+
 import dataclasses
 import importlib.metadata
 import json

@@ -164,7 +164,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, kind):
         if there:
             WRITERS[kind](tmp_path / "result", "whole")
         before = everything(tmp_path)
-        done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "result", kind], capture_output=True, text=True, cwd=ROOT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", FULL, tmp_path / "result", kind], capture_output=True, text=True, cwd=ROOT, check=False
+        )
         assert done.returncode == 1 and done.stderr.startswith("refused: "), done.stderr
         assert everything(tmp_path) == before
 
@@ -180,7 +182,8 @@ def test_json_comes_back_and_what_json_has_not_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"), [(None, "there is no such file"), (b"{", "something else"), (b"", "something else"), (b"\xff\xfe", "something else")]
+    ("content", "fault"),
+    [(None, "there is no such file"), (b"{", "something else"), (b"", "something else"), (b"\xff\xfe", "something else")],
 )
 def test_a_file_that_is_no_json_is_named(tmp_path, content, fault):
     path = tmp_path / "a.json"

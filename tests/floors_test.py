@@ -86,9 +86,21 @@ def test_no_import_goes_upward():
 @pytest.mark.parametrize(
     ("module", "line", "found"),
     [
-        ("jaxrec/models/bad", "from jaxrec.stages.train import run_train", ["jaxrec.models.bad (models) imports jaxrec.stages.train (stages)"]),
-        ("jaxrec/learning/bad", "import jaxrec.baselines.counts", ["jaxrec.learning.bad (learning) imports jaxrec.baselines.counts (baselines)"]),
-        ("jaxrec/baselines/bad", "from jaxrec.learning import step", ["jaxrec.baselines.bad (baselines) imports jaxrec.learning (learning)"]),
+        (
+            "jaxrec/models/bad",
+            "from jaxrec.stages.train import run_train",
+            ["jaxrec.models.bad (models) imports jaxrec.stages.train (stages)"],
+        ),
+        (
+            "jaxrec/learning/bad",
+            "import jaxrec.baselines.counts",
+            ["jaxrec.learning.bad (learning) imports jaxrec.baselines.counts (baselines)"],
+        ),
+        (
+            "jaxrec/baselines/bad",
+            "from jaxrec.learning import step",
+            ["jaxrec.baselines.bad (baselines) imports jaxrec.learning (learning)"],
+        ),
         ("jaxrec/bad", "from jaxrec.data.blocks import Block", ["jaxrec.bad (root) imports jaxrec.data.blocks (data)"]),
         ("jaxrec/stages/bad", "def late():\n    from launch import flags", ["jaxrec.stages.bad (stages) imports launch (launch)"]),
         ("jaxrec/stages/good", "from jaxrec.data.blocks import Block\nfrom jaxrec import files", []),

@@ -1,5 +1,7 @@
 """Laws of session-parallel lanes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from jaxrec.data.lanes import plan_lanes
 
 
 def pairs_of(items, offsets):
-    return [(items[i], items[i + 1]) for a, b in zip(offsets, offsets[1:], strict=False) for i in range(a, b - 1)]
+    return [(items[i], items[i + 1]) for a, b in itertools.pairwise(offsets) for i in range(a, b - 1)]
 
 
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5))
@@ -35,7 +37,7 @@ def test_a_lane_holds_whole_sessions_one_after_another_from_reset_to_reset(steps
             while stop < len(live) and live[stop] and (stop == at or not starts[stop]):
                 stop += 1
             found.append((*read[at:stop], target[stop - 1]))
-    assert sorted(found) == sorted(tuple(items[a:b]) for a, b in zip(offsets, offsets[1:], strict=False))
+    assert sorted(found) == sorted(tuple(items[a:b]) for a, b in itertools.pairwise(offsets))
 
 
 def test_a_lane_that_ends_takes_the_next_session_in_order():

@@ -10,7 +10,11 @@ from jaxrec.learning.losses import LOSSES, cross_entropy
 
 def scores(seed=0, rows=4, columns=6):
     generator = np.random.default_rng(seed)
-    return generator.normal(size=rows).astype("f"), generator.normal(size=(rows, columns)).astype("f"), generator.random((rows, columns)) < 0.7
+    return (
+        generator.normal(size=rows).astype("f"),
+        generator.normal(size=(rows, columns)).astype("f"),
+        generator.random((rows, columns)) < 0.7,
+    )
 
 
 def test_cross_entropy_is_numpy_softmax_over_target_and_columns():
@@ -35,7 +39,9 @@ def test_adding_a_constant_to_all_scores_changes_nothing():
 
 def test_gradient_is_probability_minus_one_hot():
     target, others, counts = scores(rows=1)
-    by_target, by_others = jax.grad(lambda t, o: cross_entropy(t, o, jnp.asarray(counts)).sum(), (0, 1))(jnp.asarray(target), jnp.asarray(others))
+    by_target, by_others = jax.grad(lambda t, o: cross_entropy(t, o, jnp.asarray(counts)).sum(), (0, 1))(
+        jnp.asarray(target), jnp.asarray(others)
+    )
     weights = np.exp(others[0]) * counts[0]
     total = np.exp(target[0]) + weights.sum()
     np.testing.assert_allclose(by_target, np.exp(target) / total - 1, rtol=1e-5)

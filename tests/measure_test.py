@@ -1,5 +1,7 @@
 """Measurement in a fresh process."""
 
+import tflite_needed  # noqa: F401, I001
+
 import json
 import subprocess
 import sys

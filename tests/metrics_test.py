@@ -1,5 +1,7 @@
 """Recall and MRR: numbers by hand, exact at the cutoff, and sums that merge into the metrics of the whole."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,7 +80,7 @@ def test_without_predictions_every_metric_is_zero():
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_a_metric_grows_with_its_cutoff_and_mrr_is_never_above_recall(ranks):
     found = metrics(ranks_of(ranks))
-    for small, large in zip(CUTOFFS, CUTOFFS[1:], strict=False):
+    for small, large in itertools.pairwise(CUTOFFS):
         assert found[f"recall@{small}"] <= found[f"recall@{large}"]
         assert found[f"mrr@{small}"] <= found[f"mrr@{large}"]
     assert all(found[f"mrr@{k}"] <= found[f"recall@{k}"] for k in CUTOFFS)

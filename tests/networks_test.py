@@ -15,7 +15,7 @@ USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
 
 def world(users=USERS, seed=0):
     generator = np.random.default_rng(seed)
-    sessions = [generator.integers(0, N_ITEMS, generator.integers(2, 9)).tolist() for _ in users]
+    sessions = [generator.integers(0, N_ITEMS, generator.integers(4, 9)).tolist() for _ in users]
     return dataset_of(sessions, list(users))
 
 

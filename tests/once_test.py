@@ -90,4 +90,7 @@ def test_settings_are_the_same_after_json(stage, kind):
 
 def test_settings_of_several_stages_stand_side_by_side():
     assert settings_of(ModelOptions(units=(3, 2)), LossOptions())["units"] == [3, 2]
-    assert settings_of(ModelOptions(), LossOptions()).keys() == ModelOptions.__dataclass_fields__.keys() | LossOptions.__dataclass_fields__.keys()
+    assert (
+        settings_of(ModelOptions(), LossOptions()).keys()
+        == ModelOptions.__dataclass_fields__.keys() | LossOptions.__dataclass_fields__.keys()
+    )

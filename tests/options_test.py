@@ -73,7 +73,17 @@ class Cake(Options):
 
 @pytest.mark.parametrize(
     "values",
-    [{"heat": 20}, {"heat": 300.0}, {"eggs": 0}, {"form": "square"}, {"layers": ()}, {"layers": (1,)}, {"vegan": True}, {"name": None}, {"name": ""}],
+    [
+        {"heat": 20},
+        {"heat": 300.0},
+        {"eggs": 0},
+        {"form": "square"},
+        {"layers": ()},
+        {"layers": (1,)},
+        {"vegan": True},
+        {"name": None},
+        {"name": ""},
+    ],
 )
 def test_values_that_fit_up_to_their_limits(values):
     made = Cake(**values)

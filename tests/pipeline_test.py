@@ -1,5 +1,7 @@
 """The whole job by its command: simulated shop -> dataset -> global and personal models -> model.tflite -> report."""
 
+import tflite_needed  # noqa: F401, I001
+
 import json
 import subprocess
 import sys
@@ -97,7 +99,10 @@ def test_the_shipped_file_gives_the_user_vectors_that_were_evaluated(workdir):
     session = dataset.session(dataset.period("test").start)
     found = device.recommend(np.asarray(session[:-1]), np.arange(50), np.zeros(50, np.float32))
     encoded = trained.model.encode(
-        trained.params, trained.params["item_table"][np.asarray(session[:-1])], trained.model.zero_hidden(), np.arange(len(session) - 1) == 0
+        trained.params,
+        trained.params["item_table"][np.asarray(session[:-1])],
+        trained.model.zero_hidden(),
+        np.arange(len(session) - 1) == 0,
     )[0][-1]
     np.testing.assert_allclose(found.user_vector, encoded, atol=1e-5)
 

@@ -1,5 +1,7 @@
 """The device's runtime against JAX, and what it refuses."""
 
+import tflite_needed  # noqa: F401, I001
+
 import json
 import shutil
 import subprocess

@@ -27,7 +27,9 @@ def random_block(seed=0, rows=4, steps=1):
 
 def some_negatives(block, n=6, seed=0):
     generator = np.random.default_rng(seed)
-    return Negatives(generator.integers(0, N_ITEMS, n), generator.normal(size=n).astype("f"), generator.normal(size=block.mask.shape).astype("f"))
+    return Negatives(
+        generator.integers(0, N_ITEMS, n), generator.normal(size=n).astype("f"), generator.normal(size=block.mask.shape).astype("f")
+    )
 
 
 def one_step(model, rule, frozen, trained, block, state=None, negatives=None, hidden=None):
@@ -102,7 +104,10 @@ def test_a_dead_row_is_as_if_it_were_not_there(in_batch):
     live = block.mask[:, 0]
     alone = Block(*(part[live] for part in block))
     few = negatives._replace(target_offset=negatives.target_offset[live])
-    with_dead, without = one_step(model, rule, {}, params, block, negatives=negatives), one_step(model, rule, {}, params, alone, negatives=few)
+    with_dead, without = (
+        one_step(model, rule, {}, params, block, negatives=negatives),
+        one_step(model, rule, {}, params, alone, negatives=few),
+    )
     same(with_dead[0], without[0], atol=1e-6)
     np.testing.assert_allclose(with_dead[3], without[3], rtol=1e-5)
 
@@ -137,7 +142,10 @@ def test_nothing_flows_back_into_the_state_before_the_block():
 
     def after(scale):
         hidden = tuple(jnp.ones((4, 6)) * scale for _ in range(1))
-        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), some_negatives(block)).items()}
+        rows = {
+            place: params[name][items]
+            for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), some_negatives(block)).items()
+        }
         return block_loss(model, rule, params, rows, block, hidden, some_negatives(block))[1][0].sum()
 
     assert after(1.0) != after(2.0)

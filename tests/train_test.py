@@ -29,7 +29,11 @@ def sessions_of(items, offsets, n_items=30):
 
 
 def recipe(rate=0.1, n_sample=8, **run):
-    return Recipe(LossOptions(n_sample=n_sample), OptimizerOptions(learning_rate=rate), RunOptions(lanes=4, **({"dropout_p_embed": 0.0, "dropout_p_hidden": 0.0} | run)))
+    return Recipe(
+        LossOptions(n_sample=n_sample),
+        OptimizerOptions(learning_rate=rate),
+        RunOptions(lanes=4, **({"dropout_p_embed": 0.0, "dropout_p_hidden": 0.0} | run)),
+    )
 
 
 def same(a, b):
@@ -121,7 +125,15 @@ def command(name: str, *arguments: str) -> list[str]:
 
 
 def train_command(dataset: Path, workdir: Path) -> list[str]:
-    options = ["--units=16", "--embedding_dim=8", "--n_sample=16", "--lanes=8", "--epochs=6", "--validation_fraction=0", "--report_updates=50"]
+    options = [
+        "--units=16",
+        "--embedding_dim=8",
+        "--n_sample=16",
+        "--lanes=8",
+        "--epochs=6",
+        "--validation_fraction=0",
+        "--report_updates=50",
+    ]
     return command("train", f"--dataset={dataset}", f"--workdir={workdir}", "--checkpoint_updates=100", *options)
 
 

@@ -1,6 +1,7 @@
 """The dataset: sessions of item indices in three periods of time, as flat arrays that are memory-mapped from disk.
 
-Sessions are ordered by period, then by the time of their first event, then by their order in the log, so that each period is one contiguous range of sessions.
+Sessions are ordered by period, then by the time of their first event, then by their order in the log, so that each period is one
+contiguous range of sessions.
 """
 
 import dataclasses

@@ -100,9 +100,7 @@ def _scores(table: jax.Array, bias: jax.Array, vectors: jax.Array, start: int, w
 
 
 @partial(jax.jit, static_argnums=5)
-def own_counts(
-    items: jax.Array, mask: jax.Array, history_items: jax.Array, history_counts: jax.Array, start: int, width: int
-) -> jax.Array:
+def own_counts(items: jax.Array, mask: jax.Array, history_items: jax.Array, history_counts: jax.Array, start: int, width: int) -> jax.Array:
     """Own clicks on items start:start + width up to and including each step, earlier sessions and this one, [rows, T, width].
 
     Args:

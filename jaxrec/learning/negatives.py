@@ -49,7 +49,9 @@ def sampler(counts: np.ndarray, alpha: float, logq: float) -> Sampler:
     share, alias = alias_table(counts**alpha if alpha else (counts >= 0).astype(np.float64))
     log_count = np.log(np.maximum(counts, 1.0))
     arrays = (share, alias, -logq * log_count, -logq * alpha * log_count)
-    return Sampler(*(jnp.asarray(array, dtype) for array, dtype in zip(arrays, (jnp.float32, jnp.int32, jnp.float32, jnp.float32), strict=True)))
+    return Sampler(
+        *(jnp.asarray(array, dtype) for array, dtype in zip(arrays, (jnp.float32, jnp.int32, jnp.float32, jnp.float32), strict=True))
+    )
 
 
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 
 
-
 def adagrad(momentum: float) -> optax.GradientTransformation:
     """GRU4Rec's Adagrad: accumulator from zero, so the first step is as long as the rate; classical momentum on the scaled step."""
     scaled = optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-6)
@@ -39,7 +38,8 @@ class RowState(NamedTuple):
     """Optimizer state of a table, ready for reading and writing rows.
 
     Attributes:
-      rows: everything the optimizer keeps per row side by side, [items, width]: scattering one wide row costs less than several narrow ones.
+      rows: everything the optimizer keeps per row side by side, [items, width]: scattering one wide row costs less than several narrow
+        ones.
       scalars: what it keeps once, such as a count of updates.
     """
 
@@ -53,7 +53,12 @@ def init_rows(optimizer: optax.GradientTransformation, table: jax.Array) -> RowS
 
 
 def apply_rows(
-    optimizer: optax.GradientTransformation, table: jax.Array, state: RowState, rows: jax.Array, gradients: jax.Array, learning_rate: jax.Array
+    optimizer: optax.GradientTransformation,
+    table: jax.Array,
+    state: RowState,
+    rows: jax.Array,
+    gradients: jax.Array,
+    learning_rate: jax.Array,
 ) -> tuple[jax.Array, RowState]:
     """One optimizer step on the named rows of a table only; nothing else is read or written.
 

@@ -1,6 +1,7 @@
 """Fine-tuning one model per user, thousands at a time in one compiled program.
 
-`fit_user` is written for one user; over users it runs as vmap, as lax.map, or as a Python loop, with the same result. Shared parameters are never
+`fit_user` is written for one user; over users it runs as vmap, as lax.map, or as a Python loop, with the same result. Shared parameters
+are never
 copied per user. (DeepRec, WWW 2021: the device fine-tunes the last GRU layer and the dense layers.)
 
 Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negatives.
@@ -36,13 +37,17 @@ BACKENDS = ("auto", "vmap", "map", "loop")
 class PersonalOptions(Options):
     """How a personal model is trained."""
 
-    replay: str = option("own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal"))
+    replay: str = option(
+        "own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal")
+    )
     personal_epochs: int = option(3, "passes over the user's events", minimum=1)
     personal_learning_rates: tuple[float, ...] = option(
         (0.001, 0.003, 0.01, 0.03), "lengths of a step on the device; validation inside the global period chooses one", minimum=0.0
     )
     history_weights: tuple[float, ...] = option(
-        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), "weights of the history prior; validation inside the global period chooses one", minimum=0.0
+        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+        "weights of the history prior; validation inside the global period chooses one",
+        minimum=0.0,
     )
     validation_users: int = option(500, "users whose validation sessions choose rate and weight", minimum=1)
     personal_optimizer: str = option("adagrad", "optimizer on the device", choices=tuple(OPTIMIZERS))
@@ -51,8 +56,12 @@ class PersonalOptions(Options):
     personal_sample_alpha: float = option(0.5, "they are drawn from popularity to this power", minimum=0.0)
     block_rows: int = option(4, "sessions per update", minimum=1)
     block_steps: int = option(8, "events of a session per update; longer sessions go on in the next one", minimum=1)
-    holdout_fraction: float = option(0.25, "last part of own sessions that must agree that the personal model is better; 0: never ask", minimum=0.0, maximum=0.9)
-    personal_backend: str = option("auto", "how users run: vmap, map (sequential scan), loop (Python); auto: by accelerator", choices=BACKENDS)
+    holdout_fraction: float = option(
+        0.25, "last part of own sessions that must agree that the personal model is better; 0: never ask", minimum=0.0, maximum=0.9
+    )
+    personal_backend: str = option(
+        "auto", "how users run: vmap, map (sequential scan), loop (Python); auto: by accelerator", choices=BACKENDS
+    )
     users_at_once: int = option(256, "users per compiled call", minimum=1)
     personal_seed: int = option(0, "seed of the negatives", minimum=0)
 
@@ -108,7 +117,9 @@ def negatives_of(source: Sampler, items: jax.Array, shape: tuple[int, int]) -> N
     return Negatives(items, source.drawn_offset[items], jnp.zeros(shape))
 
 
-def fit_user(model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, events: UserEvents, learning_rate: jax.Array) -> Personal:
+def fit_user(
+    model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, events: UserEvents, learning_rate: jax.Array
+) -> Personal:
     """Fine-tune the personal parameters of one user.
 
     Args:
@@ -153,7 +164,9 @@ def _train(
     return jax.lax.scan(update, carry, jnp.arange(options.personal_epochs * count))[0][0]
 
 
-def _loss(model: Model, options: PersonalOptions, shared: Params, source: Sampler, key: jax.Array, blocks: Block, personal: Params) -> jax.Array:
+def _loss(
+    model: Model, options: PersonalOptions, shared: Params, source: Sampler, key: jax.Array, blocks: Block, personal: Params
+) -> jax.Array:
     """Mean loss of the blocks against one set of negatives, the same for every `personal`."""
     rows, steps = blocks.mask.shape[1:]
     items = draw_items(source, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
@@ -174,7 +187,14 @@ def _loss(model: Model, options: PersonalOptions, shared: Params, source: Sample
 
 @partial(jax.jit, static_argnums=(0, 1, 7))
 def fit_users(
-    model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, events: UserEvents, learning_rate: jax.Array, backend: str
+    model: Model,
+    options: PersonalOptions,
+    shared: Params,
+    start: Params,
+    source: Sampler,
+    events: UserEvents,
+    learning_rate: jax.Array,
+    backend: str,
 ) -> Personal:
     """`fit_user` for a chunk of users, all with the same shapes: events [U, ...] -> personal parameters [U, ...]."""
 
@@ -185,14 +205,21 @@ def fit_users(
 
 
 def resolve_backend(backend: str) -> str:
-    """`auto` as measured (benchmarks/personalize_throughput.py): batched small products are slow on CPUs, which run users one after another."""
+    """`auto` as measured (benchmarks/personalize_throughput.py): batched small products are slow on CPUs, which run users one after
+    another."""
     if backend != "auto":
         return backend
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
 def personalize(
-    model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, chunks: Iterator[UserEvents], learning_rate: float
+    model: Model,
+    options: PersonalOptions,
+    shared: Params,
+    start: Params,
+    source: Sampler,
+    chunks: Iterator[UserEvents],
+    learning_rate: float,
 ) -> Iterator[tuple[np.ndarray, Personal]]:
     """Fine-tune users chunk by chunk; yields (user indices [U], result [U, ...]) without padding users, in the order of the chunks."""
     backend = resolve_backend(options.personal_backend)
@@ -200,11 +227,14 @@ def personalize(
         users = np.asarray(events.user)
         real = users >= 0
         if backend == "loop":
-            found = [fit_users(model, options, shared, start, source, _one(events, i), jnp.float32(learning_rate), "map") for i in np.flatnonzero(real)]
+            found = [
+                fit_users(model, options, shared, start, source, _one(events, i), jnp.float32(learning_rate), "map")
+                for i in np.flatnonzero(real)
+            ]
             yield users[real], jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         else:
             result = fit_users(model, options, shared, start, source, events, jnp.float32(learning_rate), backend)
-            yield users[real], jax.tree.map(lambda leaf: np.asarray(leaf)[real], result)
+            yield users[real], jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], result)
 
 
 def _one(events: UserEvents, i: int) -> UserEvents:
@@ -214,7 +244,8 @@ def _one(events: UserEvents, i: int) -> UserEvents:
 def user_chunks(dataset: Dataset, users: Sequence[int], first: int, before: int, options: PersonalOptions) -> Iterator[UserEvents]:
     """The users' own events in sessions first:before, in chunks of few shapes.
 
-    Users are grouped by their number of blocks, rounded up to a power of two; the last chunk of a group is filled with padding users (index -1).
+    Users are grouped by their number of blocks, rounded up to a power of two; the last chunk of a group is filled with padding users
+    (index -1).
     Users without any pair of events in those sessions are left out.
     """
     histories, shape = Histories(dataset), (options.block_rows, options.block_steps)

@@ -50,7 +50,14 @@ def init_optimizer(rule: Rule, trained: Params) -> dict[str, Any]:
 
 
 def block_loss(
-    model: Model, rule: Rule, params: Params, rows: Mapping[str, jax.Array], block: Block, hidden: tuple, negatives: Negatives, dropout=(None, None)
+    model: Model,
+    rule: Rule,
+    params: Params,
+    rows: Mapping[str, jax.Array],
+    block: Block,
+    hidden: tuple,
+    negatives: Negatives,
+    dropout=(None, None),
 ) -> tuple[jax.Array, tuple]:
     """Loss of a block.
 

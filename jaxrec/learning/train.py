@@ -64,7 +64,9 @@ class RunOptions(Options):
     bptt_steps: int = option(1, "steps of a lane that the gradient passes back through; 1 as published", minimum=1)
     dropout_p_embed: float = option(0.3, "dropout of the input item rows", minimum=0.0, maximum=0.99)
     dropout_p_hidden: float = option(0.4, "dropout of each GRU layer's output", minimum=0.0, maximum=0.99)
-    validation_fraction: float = option(0.1, "last part of the global sessions that chooses the number of epochs; 0 trains all epochs", minimum=0.0, maximum=0.5)
+    validation_fraction: float = option(
+        0.1, "last part of the global sessions that chooses the number of epochs; 0 trains all epochs", minimum=0.0, maximum=0.5
+    )
     patience: int = option(2, "validation may fail to improve for this many epochs", minimum=1)
     seed: int = option(0, "seed of everything random", minimum=0)
     report_updates: int = option(500, "updates per compiled call and line of metrics.jsonl", minimum=1)
@@ -162,7 +164,8 @@ def fit(
 ) -> Fitted:
     """Train for `epochs` epochs, or until `validate` has not improved for `patience` epochs.
 
-    Goes on from the latest checkpoint in `folder`, with the same result as without the interruption. Lines of `metrics.jsonl` tell the loss.
+    Goes on from the latest checkpoint in `folder`, with the same result as without the interruption. Lines of `metrics.jsonl` tell the
+    loss.
 
     Raises:
       InputError: the loss is no longer finite; names the updates and the checkpoint before them.
@@ -234,7 +237,9 @@ class _Run:
         start = self.done - epoch * self.updates_per_epoch
         if start == 0:
             self.carry = self.carry._replace(hidden=jax.tree.map(jnp.zeros_like, self.carry.hidden))
-        with tqdm(total=self.updates_per_epoch, initial=start, desc=f"{self.name} epoch {epoch + 1}", unit="update", disable=None, leave=False) as bar:
+        with tqdm(
+            total=self.updates_per_epoch, initial=start, desc=f"{self.name} epoch {epoch + 1}", unit="update", disable=None, leave=False
+        ) as bar:
             while start < self.updates_per_epoch:
                 stop = min(start + options.report_updates, self.updates_per_epoch)
                 loss = self._advance(key, start, stop)
@@ -260,7 +265,9 @@ class _Run:
     def _diverged(self, updates: int) -> None:
         latest = self.checkpoints.latest_step()
         kept = "no checkpoint was made before" if latest is None else f"the checkpoint after update {latest} is kept"
-        raise InputError(f"{self.name}: the loss is not finite in updates {self.done + 1} to {self.done + updates}; {kept}; try a lower --learning_rate")
+        raise InputError(
+            f"{self.name}: the loss is not finite in updates {self.done + 1} to {self.done + updates}; {kept}; try a lower --learning_rate"
+        )
 
     def finish_epoch(self, validate: Callable[[Params], dict] | None) -> None:
         measured = {} if validate is None else validate(self.carry.trained)

@@ -42,8 +42,12 @@ class ModelOptions(Options):
 
     units: tuple[int, ...] = option((100,), "units of each GRU layer, lowest first", minimum=1)
     embedding_dim: int = option(64, "length of an item row", minimum=1)
-    table: str = option("shared", "whether the input embedding is the output table (shared) or a table of its own", choices=("shared", "separate"))
-    dense: bool = option(True, "put a dense layer between the last GRU layer and the item rows; without it the last layer must have embedding_dim units")
+    table: str = option(
+        "shared", "whether the input embedding is the output table (shared) or a table of its own", choices=("shared", "separate")
+    )
+    dense: bool = option(
+        True, "put a dense layer between the last GRU layer and the item rows; without it the last layer must have embedding_dim units"
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,7 +120,7 @@ class Model:
 
     def __post_init__(self):
         module = nnx.eval_shape(lambda: Recommender(self.options, self.n_items, nnx.Rngs(0), self.unroll))
-        graph, personal, shared = nnx.split(module, PersonalParam, SharedParam)
+        graph, personal, _shared = nnx.split(module, PersonalParam, SharedParam)
         object.__setattr__(self, "_graph", graph)
         object.__setattr__(self, "personal_parts", frozenset(nnx.to_pure_dict(personal)))
         object.__setattr__(self, "input_table", "input_table" if self.options.table == "separate" else "item_table")
@@ -134,7 +138,9 @@ class Model:
         """States before the first event, [*rows, units] for each layer."""
         return tuple(jnp.zeros((*rows, units)) for units in self.options.units)
 
-    def encode(self, params: Params, inputs: jax.Array, hidden: tuple, reset: jax.Array, keep: tuple | None = None) -> tuple[jax.Array, tuple]:
+    def encode(
+        self, params: Params, inputs: jax.Array, hidden: tuple, reset: jax.Array, keep: tuple | None = None
+    ) -> tuple[jax.Array, tuple]:
         """`Recommender.encode` with the given parameters; no dropout where `keep` is None."""
         keep = (None,) * len(self.options.units) if keep is None else keep
         return nnx.merge(self._graph, dict(params)).encode(inputs, hidden, reset, keep)

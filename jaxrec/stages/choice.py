@@ -34,7 +34,8 @@ class Choice(NamedTuple):
 def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choice:
     """Pick rate and weight by Recall@20 x MRR@20 on validation sessions of users who have earlier ones.
 
-    A product asks for relative gains of both: neither can be bought with the other. Without validation data, or where there is nothing to choose,
+    A product asks for relative gains of both: neither can be bought with the other. Without validation data, or where there is nothing
+      to choose,
     the lowest rate and a weight chosen by no evidence, 0, are taken.
     """
     sessions = _validation_sessions(dataset, trained, options)
@@ -53,7 +54,9 @@ def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choi
     judge(GlobalScorer(trained.model, trained.selection), learning_rate=None, history_weight=0.0)
     scorers = {rate: _personal_scorer(dataset, trained, options, shared, start, sessions, rate) for rate in options.personal_learning_rates}
     rate = max(scorers, key=lambda rate: judge(scorers[rate], learning_rate=rate, history_weight=0.0))
-    weight = max(options.history_weights, key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight))
+    weight = max(
+        options.history_weights, key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight)
+    )
     return Choice(rate, weight, trials)
 
 
@@ -84,6 +87,8 @@ def personal_scorer(
     """Each fine-tuned user's own model, the global one for everyone else and, where `gated`, for those whose hold-out disagreed."""
     users = np.concatenate([users for users, _ in found])
     improved = np.concatenate([result.improved for _, result in found])
-    stack = jax.tree.map(lambda first, *rest: np.concatenate([np.asarray(first)[None], *rest]), start, *(result.params for _, result in found))
+    stack = jax.tree.map(
+        lambda first, *rest: np.concatenate([np.asarray(first)[None], *rest]), start, *(result.params for _, result in found)
+    )
     slots = slots_of(np.concatenate([[-1], users]), np.concatenate([[True], improved | (not gated)]), n_users)
     return PersonalScorer(trained.model, shared, stack, slots)

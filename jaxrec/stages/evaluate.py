@@ -25,7 +25,7 @@ def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: st
     Raises:
       InputError: an unknown model or tie mode, or one that was not trained yet.
     """
-    for given, known, flag in [*((name, MODELS, "model") for name in names), (ties, TIES, "ties")]:
+    for given, known, flag in [*((name, MODELS, "model") for name in names or [""]), (ties, TIES, "ties")]:
         if given not in known:
             raise InputError(f"--{flag}: expected one of {', '.join(known)}; got {given!r}")
     inputs = {"dataset": fingerprint(dataset)}

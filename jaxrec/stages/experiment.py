@@ -1,6 +1,7 @@
 """The whole job in one call: log -> dataset -> global model -> personal models -> TFLite -> measured report."""
 
 import dataclasses
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from jaxrec.stages.report import write_report
 from jaxrec.stages.train import run_train
 
 log = logging.getLogger("jaxrec")
+
+DEVICE_PACKAGES = ("litert_converter", "ai_edge_litert")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +64,18 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     run_evaluate(dataset, workdir, plan.models, overwrite=overwrite)
     log.info("4/7 personalize")
     run_personalize(dataset, workdir, plan.personal, overwrite, {} if shop is None else _best_rankers(shop, dataset))
-    log.info("5/7 export")
-    run_export(dataset, workdir, plan.export, overwrite)
-    log.info("6/7 measure")
-    run_measure(workdir, plan.measure, overwrite)
+    if missing := [package for package in DEVICE_PACKAGES if importlib.util.find_spec(package) is None]:
+        log.warning("5/7 export and 6/7 measure are left out: %s not installed (pip install jaxrec[device])", " and ".join(missing))
+    else:
+        log.info("5/7 export")
+        run_export(dataset, workdir, plan.export, overwrite)
+        log.info("6/7 measure")
+        run_measure(workdir, plan.measure, overwrite)
     log.info("7/7 report")
     return write_report([workdir])
 
 
-def _prepare(
-    inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool
-) -> Dataset:
+def _prepare(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool) -> Dataset:
     if shop is not None:
         inputs = [_shop_log(shop, plan.shop, workdir)]
     manifest = prepare(list(inputs), list(test_inputs), plan.prepare, plan.columns, workdir / "dataset", overwrite)

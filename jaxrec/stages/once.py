@@ -15,7 +15,8 @@ log = logging.getLogger("jaxrec")
 def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, work: Callable[[], dict]) -> dict:
     """Do `work` and keep what it returns in the JSON file `result`, beside what it came from and the seconds it took.
 
-    Where `result` already stands with the same settings and inputs, it is read and nothing is done; otherwise it is refused unless `overwrite`.
+    Where `result` already stands with the same settings and inputs, it is read and nothing is done; otherwise it is refused unless
+    `overwrite`.
 
     Args:
       settings: options of the stage, by name.
@@ -41,7 +42,11 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
 
 
 def _differences(old: dict, new: dict, prefix: str) -> list[str]:
-    return [f"{prefix}{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return [
+        f"{prefix}{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
 
 
 def settings_of(*options: Any) -> dict[str, Any]:

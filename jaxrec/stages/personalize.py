@@ -67,7 +67,11 @@ def run_personalize(
     inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint}
 
     def work() -> dict:
-        return {"personal": None} if not dataset.n_users else _personalize(dataset, trained, workdir / RESULT.parent, options, references or {})
+        return (
+            {"personal": None}
+            if not dataset.n_users
+            else _personalize(dataset, trained, workdir / RESULT.parent, options, references or {})
+        )
 
     return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
 
@@ -76,7 +80,7 @@ def _personalize(dataset: Dataset, trained: Trained, folder: Path, options: Pers
     choice = choose(dataset, trained, options)
     log.info("chosen: learning rate %g, history weight %g", choice.learning_rate, choice.history_weight)
     tuned = _fine_tune(dataset, trained, options, choice.learning_rate)
-    shared, start = trained.model.split(trained.params)
+    _shared, start = trained.model.split(trained.params)
     write_store(folder / "store", start, tuned.found)
     ranks = _rank_all(dataset, _scorers(dataset, trained, tuned, choice) | dict(references))
     table = _user_table(dataset, tuned, ranks)
@@ -116,7 +120,12 @@ def _scorers(dataset: Dataset, trained: Trained, tuned: FineTuned, choice: Choic
         fine_tuned = personal_scorer(trained, shared, start, tuned.found, dataset.n_users, gated=False)
         after = personal_scorer(trained, shared, start, tuned.found, dataset.n_users)
     after = WithHistory(after, choice.history_weight) if choice.history_weight else after
-    return {"before": before, "fine_tuned": fine_tuned, "after": after, **{name: BASELINES[name](dataset, dataset.period("global")) for name in COMPARED}}
+    return {
+        "before": before,
+        "fine_tuned": fine_tuned,
+        "after": after,
+        **{name: BASELINES[name](dataset, dataset.period("global")) for name in COMPARED},
+    }
 
 
 def _rank_all(dataset: Dataset, scorers: Mapping[str, Scorer]) -> dict[str, Ranks]:
@@ -186,4 +195,3 @@ def _attainable(ranks: Mapping[str, Ranks], references: Mapping[str, Scorer]) ->
     gain = metrics(ranks["after"])["recall@20"] - metrics(ranks["before"])["recall@20"]
     attainable = found["best_with_user"]["recall@20"] - found["best_without_user"]["recall@20"]
     return {"attainable": {**found, "recovered": gain / attainable}}
-

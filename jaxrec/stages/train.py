@@ -34,7 +34,8 @@ class Trained(NamedTuple):
 
     Attributes:
       params: trained on the whole global period.
-      selection: trained on sessions before `validation_start` only, which leaves honest data to choose settings by; None without validation.
+      selection: trained on sessions before `validation_start` only, which leaves honest data to choose settings by; None without
+        validation.
       validation_start: number of the first global session that `selection` has not seen.
       fingerprint: what tells two models apart.
     """
@@ -52,7 +53,9 @@ def run_train(dataset: Dataset, workdir: Path, model_options: ModelOptions, reci
     inputs = {"dataset": fingerprint(dataset)}
     folder = workdir / RESULT.parent
     _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
-    return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, Model(model_options, dataset.n_items), recipe))
+    return once(
+        workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, Model(model_options, dataset.n_items), recipe)
+    )
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
@@ -77,7 +80,14 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict
     _join_lines(folder)
     ranks = rank(GlobalScorer(model, final.params), dataset, dataset.period("test"))
     history = [] if selection is None else selection.history
-    return {**metrics(ranks), **_account(final, epochs), "fingerprint": _digest(final.params), "n_items": dataset.n_items, "validation_start": start, "validation": history}
+    return {
+        **metrics(ranks),
+        **_account(final, epochs),
+        "fingerprint": _digest(final.params),
+        "n_items": dataset.n_items,
+        "validation_start": start,
+        "validation": history,
+    }
 
 
 def _digest(params: Params) -> str:
@@ -100,7 +110,8 @@ def _join_lines(folder: Path) -> None:
 
 
 def validation_start(dataset: Dataset, fraction: float) -> int:
-    """Number of the first global session that validates: the last `fraction` of them, in order of time; one past the last without validation."""
+    """Number of the first global session that validates: the last `fraction` of them, in order of time; one past the last without
+    validation."""
     period = dataset.period("global")
     held = min(round(len(period) * fraction), len(period) - 1)
     return period.stop - held
@@ -145,5 +156,3 @@ def load_trained(workdir: Path) -> Trained:
     model, folder = Model(options, result["n_items"]), workdir / RESULT.parent
     selection = load_params(folder / "selection_model", model) if settings["validation_fraction"] else None
     return Trained(model, load_params(folder / "model", model), selection, result["validation_start"], result["fingerprint"])
-
-
