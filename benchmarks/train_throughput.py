@@ -91,7 +91,7 @@ def main() -> None:
     given = flags.parse_args()
     updates, rows = 500 if given.quick else 2000, []
     for case in [given.case] if given.case else CASES:
-        for _ in range(1 if given.quick else 3):
+        for _ in range(1 if given.quick or case != "reference" else 5):
             rows.append(run_case(case, updates))
             if given.peer_program and case == "reference":
                 rows.append(run_peer(given.peer_program, case, 500))

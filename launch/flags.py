@@ -67,12 +67,20 @@ def run(main: Callable[[], None]) -> None:
             if len(arguments) > 1:
                 raise InputError(f"expected flags only; got the argument {arguments[1]!r}")
             main()
-        except InputError as error:
+        except (InputError, OSError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit("interrupted; run the same command again to go on")
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """absl's parser, with its errors in one line like every other."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def _set_up_logs() -> None:

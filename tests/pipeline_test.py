@@ -94,7 +94,8 @@ def test_the_table_of_users_adds_up_to_the_report(workdir, report):
 
 
 def test_the_shipped_file_gives_the_user_vectors_that_were_evaluated(workdir):
-    dataset, trained = load_dataset(workdir / "dataset"), load_trained(workdir)
+    dataset = load_dataset(workdir / "dataset")
+    trained = load_trained(workdir, dataset)
     device = DeviceModel.load(workdir / "device")
     session = dataset.session(dataset.period("test").start)
     found = device.recommend(np.asarray(session[:-1]), np.arange(50), np.zeros(50, np.float32))

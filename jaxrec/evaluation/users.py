@@ -19,11 +19,13 @@ def by_user(ranks: Ranks, users: np.ndarray, ties: str = "standard") -> dict[str
 
 
 def better_same_worse(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """Shares of users whose own metric rose, stayed, fell.
+    """Shares of users whose own metric rose, stayed, fell; without users all count as same.
 
     >>> better_same_worse(np.array([0.0, 1.0, 2.0, 2.0]), np.array([1.0, 1.0, 2.0, 1.0]))
     (0.25, 0.5, 0.25)
     """
+    if not len(before):
+        return 0.0, 1.0, 0.0
     change = after - before
     return tuple(float(np.mean(part)) for part in (change > 0, change == 0, change < 0))
 
@@ -35,6 +37,8 @@ def bootstrap_gain(before: np.ndarray, after: np.ndarray, predictions: np.ndarra
       before, after: sums of the metric per user, [U].
       predictions: predictions per user, [U].
     """
+    if not len(before):
+        return 0.0, 0.0
     generator = np.random.default_rng(seed)
     gain, users = after - before, len(before)
     found = np.empty(draws)

@@ -98,9 +98,12 @@ def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) 
       rows: [R]; gradients: [R, ...]; scratch: any content, [items].
 
     Returns:
-      rows with duplicates moved out of the table's range, [R]; summed gradients [R, ...]; the scratch vector.
+      rows with duplicates moved out of the table's range, [R]; gradients [R, ...], summed where the row stayed; the scratch vector.
     """
     position = jnp.arange(len(rows), dtype=scratch.dtype)
     scratch = scratch.at[rows].set(position)
     first = scratch[rows]
-    return jnp.where(first == position, rows, len(scratch)), jnp.zeros_like(gradients).at[first].add(gradients), scratch
+    outside = jnp.asarray(len(rows), first.dtype)
+    # Only later occurrences are added to the first one; a row that occurs once costs nothing.
+    summed = gradients.at[jnp.where(first == position, outside, first)].add(gradients, mode="drop")
+    return jnp.where(first == position, rows, len(scratch)), summed, scratch

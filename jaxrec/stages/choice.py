@@ -85,8 +85,8 @@ def personal_scorer(
     trained: Trained, shared: Params, start: Params, found: list[tuple[np.ndarray, Personal]], n_users: int, gated: bool = True
 ) -> PersonalScorer:
     """Each fine-tuned user's own model, the global one for everyone else and, where `gated`, for those whose hold-out disagreed."""
-    users = np.concatenate([users for users, _ in found])
-    improved = np.concatenate([result.improved for _, result in found])
+    users = np.concatenate([np.zeros(0, np.int32), *(users for users, _ in found)])
+    improved = np.concatenate([np.zeros(0, bool), *(result.improved for _, result in found)])
     stack = jax.tree.map(
         lambda first, *rest: np.concatenate([np.asarray(first)[None], *rest]), start, *(result.params for _, result in found)
     )

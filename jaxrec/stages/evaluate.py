@@ -10,11 +10,11 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory
 from jaxrec.evaluation.ranks import TIES
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import read_json
+from jaxrec.files import read_json, sha256
 from jaxrec.stages.once import once
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.store import read_store, slots_of
-from jaxrec.stages.train import fingerprint, load_trained, rank
+from jaxrec.stages.train import Trained, fingerprint, load_trained, rank
 
 MODELS = ("global", "personal", *BASELINES)
 
@@ -30,7 +30,9 @@ def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: st
             raise InputError(f"--{flag}: expected one of {', '.join(known)}; got {given!r}")
     inputs = {"dataset": fingerprint(dataset)}
     if {"global", "personal"} & set(names):
-        inputs["global model"] = load_trained(workdir).fingerprint
+        inputs["global model"] = load_trained(workdir, dataset).fingerprint
+    if "personal" in names:
+        inputs["personal models"] = sha256(personal_result(workdir))
 
     def work() -> dict:
         return {"models": {name: metrics(rank(scorer(name, dataset, workdir), dataset, dataset.period("test")), ties) for name in names}}
@@ -42,14 +44,24 @@ def scorer(name: str, dataset: Dataset, workdir: Path) -> Scorer:
     """The named model: a baseline fitted on the global period, the trained global model, or what the devices would ship."""
     if name in BASELINES:
         return BASELINES[name](dataset, dataset.period("global"))
-    trained = load_trained(workdir)
-    return GlobalScorer(trained.model, trained.params) if name == "global" else _personal(dataset, workdir)
+    trained = load_trained(workdir, dataset)
+    return GlobalScorer(trained.model, trained.params) if name == "global" else _personal(dataset, workdir, trained)
 
 
-def _personal(dataset: Dataset, workdir: Path) -> Scorer:
-    trained = load_trained(workdir)
+def personal_result(workdir: Path) -> Path:
+    """Where `personalize` left its result.
+
+    Raises:
+      InputError: it did not.
+    """
+    if not (workdir / PERSONAL).exists():
+        raise InputError(f"{workdir / PERSONAL}: expected the result of `personalize`; there is no such file")
+    return workdir / PERSONAL
+
+
+def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
     shared, start = trained.model.split(trained.params)
-    result = read_json(workdir / PERSONAL, "result of `personalize`")
+    result = read_json(personal_result(workdir), "result of `personalize`")
     users, improved, stack = read_store(workdir / PERSONAL.parent / "store", start)
     shipped = PersonalScorer(trained.model, shared, stack, slots_of(users, improved, dataset.n_users))
     return WithHistory(shipped, result["history_weight"])

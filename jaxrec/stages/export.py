@@ -30,7 +30,7 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     """
 
     def work() -> dict[str, Any]:
-        trained, (personal, weight) = load_trained(workdir), personalized(workdir)
+        trained, (personal, weight) = load_trained(workdir, dataset), personalized(workdir)
         offsets = device_offsets(dataset.item_counts, options, personal)
         folder, vocabulary = (workdir / RESULT).parent, dataset.folder / VOCABULARY
         return export(trained.model, trained.params, weight, offsets, options, folder, personal.rule, vocabulary)

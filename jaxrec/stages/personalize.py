@@ -63,7 +63,7 @@ def run_personalize(
     Args:
       references: more scorers to rank the same predictions with, by name; best_without_user and best_with_user give the attainable gain.
     """
-    trained = load_trained(workdir)
+    trained = load_trained(workdir, dataset)
     inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint}
 
     def work() -> dict:
@@ -172,7 +172,7 @@ def _compare(ranks: Mapping[str, Ranks], table: pd.DataFrame) -> dict[str, Any]:
         "users_better": better,
         "users_same": same,
         "users_worse": worse,
-        "users_fallback": float(table["fallback"].mean()),
+        "users_fallback": float(table["fallback"].mean()) if len(table) else 0.0,
     }
 
 
@@ -194,4 +194,4 @@ def _attainable(ranks: Mapping[str, Ranks], references: Mapping[str, Scorer]) ->
     found = {name: metrics(ranks[name]) for name in references}
     gain = metrics(ranks["after"])["recall@20"] - metrics(ranks["before"])["recall@20"]
     attainable = found["best_with_user"]["recall@20"] - found["best_without_user"]["recall@20"]
-    return {"attainable": {**found, "recovered": gain / attainable}}
+    return {"attainable": {**found, "recovered": gain / attainable if attainable > 0 else None}}

@@ -143,13 +143,15 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256(json.dumps(dataset.manifest["checksums"], sort_keys=True).encode()).hexdigest()
 
 
-def load_trained(workdir: Path) -> Trained:
-    """The global model of a finished `train`.
+def load_trained(workdir: Path, dataset: Dataset) -> Trained:
+    """The global model of a finished `train` on this dataset.
 
     Raises:
-      InputError: `workdir` holds none.
+      InputError: `workdir` holds none, or it was trained on another dataset.
     """
     result = read_json(workdir / RESULT, "result of `train`")
+    if result["inputs"]["dataset"] != fingerprint(dataset):
+        raise InputError(f"--workdir: expected a model trained on {dataset.folder}; that in {workdir} was trained on another dataset")
     settings = result["settings"]
     names = ModelOptions.__dataclass_fields__
     options = ModelOptions(**{name: tuple(settings[name]) if name == "units" else settings[name] for name in names})
