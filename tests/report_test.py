@@ -42,7 +42,7 @@ def fake_run(workdir: Path, users: int = 400, seed: int = 0, **settings) -> Path
     models = {name: curve(top) for name, top in (("popularity", 0.02), ("markov", 0.243), ("item_knn", 0.251))}
     put(
         workdir / "evaluation" / "metrics.json",
-        {"models": models, "seconds": 41.0, "settings": {"model": ["popularity", "markov", "item_knn"]}},
+        {**models, "seconds": 41.0, "settings": {"model": ["popularity", "markov", "item_knn"]}},
     )
     put(workdir / "personal" / "metrics.json", fake_personal(log))
     log.to_parquet(workdir / "personal" / "users.parquet")
@@ -303,7 +303,7 @@ def test_a_truncated_file_is_named(run, name):
     ("name", "key", "value"),
     [
         ("train/metrics.json", "recall@20", math.nan),
-        ("evaluation/metrics.json", "models", {"markov": {"mrr@20": math.inf}}),
+        ("evaluation/metrics.json", "markov", {"mrr@20": math.inf}),
         ("personal/metrics.json", "before", {"recall@20": math.nan}),
         ("device/measurement.json", "step_p50_ms", -math.inf),
     ],
@@ -475,7 +475,7 @@ def test_the_page_is_whole_and_loads_nothing(run):
 
 def test_the_page_escapes_what_the_data_says(tmp_path):
     run = fake_run(tmp_path / "<i>run</i>")
-    change(run / "evaluation" / "metrics.json", models={"<b>": {"recall@20": 0.1}, "x&amp;<script>": {"recall@20": 0.2}})
+    change(run / "evaluation" / "metrics.json", **{"<b>": {"recall@20": 0.1}, "x&amp;<script>": {"recall@20": 0.2}})
     change(run / "dataset" / "manifest.json", warnings=["<b>bold</b>"], rows_dropped={'"<b>"': 3})
     users = pd.read_parquet(run / "personal" / "users.parquet")
     users.assign(user="<b>").to_parquet(run / "personal" / "users.parquet")
@@ -538,3 +538,11 @@ def test_the_command(run, tmp_path):
 
 def launch(command: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", f"launch.{command}", *flags], cwd=REPO, capture_output=True, text=True, timeout=120)
+
+
+def test_results_of_stages_that_did_not_work_on_each_other_are_refused(tmp_path):
+    run = fake_run(tmp_path / "run")
+    change(run / "train" / "metrics.json", fingerprint="of today")
+    change(run / "personal" / "metrics.json", inputs={"model": "of yesterday"})
+    with pytest.raises(InputError, match="expected the personal of the train that is there"):
+        summarise(run)

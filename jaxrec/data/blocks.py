@@ -58,6 +58,7 @@ class Histories:
     """Every user's own events in order of time, for the items that a user clicked before a given session.
 
     A dataset orders sessions by period and start, so a user's earlier sessions are those with a smaller number.
+    They may go on after a later one has started; such clicks are not known yet.
     """
 
     def __init__(self, dataset: Dataset):
@@ -76,8 +77,11 @@ class Histories:
         user = int(self._dataset.users[session])
         if user < 0:
             return np.zeros(0, np.int32), np.zeros(0, np.int64)
-        earlier = [self._dataset.session(s) for s in self.sessions_of(user, session)]
-        return np.unique(np.concatenate([np.zeros(0, np.int32), *earlier]), return_counts=True)
+        offsets, items, times = self._dataset.offsets, self._dataset.items, self._dataset.times
+        start = times[offsets[session]]
+        spans = [slice(offsets[s], offsets[s + 1]) for s in self.sessions_of(user, session)]
+        known = [items[span][times[span] <= start] for span in spans]
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *known]), return_counts=True)
 
 
 def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int = 2048) -> Iterator[SessionBlock]:

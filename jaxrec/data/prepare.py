@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import logging
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,12 +75,14 @@ def prepare(
     kept = _kept(folder, settings, overwrite)
     if kept is not None:
         return kept
+    began = time.perf_counter()
     train = read_log(inputs, options.format, options.item_field, columns)
     test = read_log(test_inputs, train.format, options.item_field, columns) if test_inputs else None
     if test is not None and test.columns != train.columns:
         raise InputError(f"--test_input: expected the columns of --input ({train.columns}); got {test.columns}")
     prepared = prepare_events(train.events, None if test is None else test.events, options)
     manifest = {"format": train.format, "columns": train.columns, **settings, **prepared.dataset.manifest}
+    manifest["seconds"] = time.perf_counter() - began
     return write_dataset(dataclasses.replace(prepared.dataset, manifest=manifest), prepared.item_names, prepared.user_names, folder)
 
 

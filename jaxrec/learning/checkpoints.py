@@ -12,11 +12,16 @@ from jaxrec.models.recommender import Model, Params
 
 
 def open_checkpoints(folder: Path, metric: str | None) -> ocp.CheckpointManager:
-    """The checkpoints in a folder, which is made; keeps the latest one and, where a metric is named, the one that has it highest."""
+    """The checkpoints in a folder, which is made.
+
+    Keeps the latest one and, where a metric is named, the one that has it highest: the earlier epoch of two equals.
+    """
     keep: list = [policies.LatestN(1)]
     best = None if metric is None else lambda metrics: metrics[metric]
     if best is not None:
-        keep.append(policies.BestN(get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False))
+        keep.append(
+            policies.BestN(get_metric_fn=lambda metrics: (metrics[metric], -metrics["epoch"]), n=1, keep_checkpoints_without_metrics=False)
+        )
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(keep), best_fn=best, enable_async_checkpointing=False
     )

@@ -102,7 +102,8 @@ def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) 
     """
     position = jnp.arange(len(rows), dtype=scratch.dtype)
     scratch = scratch.at[rows].set(position)
-    first = scratch[rows]
+    # Rows outside the table are no one's duplicates: a clamped read would name some other row's position.
+    first = scratch.at[rows].get(mode="fill", fill_value=len(rows))
     outside = jnp.asarray(len(rows), first.dtype)
     # Only later occurrences are added to the first one; a row that occurs once costs nothing.
     summed = gradients.at[jnp.where(first == position, outside, first)].add(gradients, mode="drop")

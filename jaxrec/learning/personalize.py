@@ -263,7 +263,7 @@ def user_chunks(dataset: Dataset, users: Sequence[int], first: int, before: int,
 
 
 def _user_events(dataset: Dataset, user: int, sessions: np.ndarray, shape: tuple[int, int], holdout_fraction: float) -> UserEvents:
-    held = max(1, round(len(sessions) * holdout_fraction)) if holdout_fraction and len(sessions) > 1 else 0
+    held = min(max(1, round(len(sessions) * holdout_fraction)), max(len(sessions) - 1, 0)) if holdout_fraction else 0
     cut = len(sessions) - held
     parts = (sessions[:cut], sessions[cut:], sessions)
     return UserEvents(np.int32(user), *(_plan(dataset, part, shape) for part in parts))

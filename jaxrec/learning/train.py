@@ -88,7 +88,7 @@ class Fitted(NamedTuple):
       params: parameters after the last epoch, or of the best one where validation chose.
       history: one entry per epoch with its number, loss and validation metrics.
       updates: updates done.
-      seconds: spent in updates by this process, without compilation and validation.
+      seconds: spent in updates, without compilation and validation.
       events: pairs trained in those seconds.
     """
 
@@ -172,6 +172,8 @@ def fit(
     """
     lanes = min(recipe.run.lanes, len(sessions.offsets) - 1)
     plan = plan_lanes(sessions.items, sessions.offsets, lanes, recipe.run.bptt_steps)
+    if not plan.mask.any():
+        raise InputError(f"{name}: expected a session of at least 2 events to train on; got {len(sessions.offsets) - 1} shorter ones")
     run = _Run(model, recipe, sessions, plan, folder, name, None if validate is None else CHOSEN_BY)
     while run.epoch < epochs and not run.out_of_patience:
         run.train_epoch()
@@ -221,7 +223,7 @@ class _Run:
 
     def _go_on(self, latest: int) -> None:
         self.carry, info = checkpoints.restore(self.checkpoints, latest, self.carry)
-        self.done, self.history = latest, info["history"]
+        self.done, self.history, self.seconds, self.events = latest, info["history"], info["seconds"], info["events"]
         _keep_lines(self.lines, latest)
         log.info("%s: going on after update %d", self.name, latest)
 
@@ -273,10 +275,11 @@ class _Run:
         measured = {} if validate is None else validate(self.carry.trained)
         self.history.append({"epoch": self.epoch, **measured})
         self._write_line({"updates": self.done, **self.history[-1]})
-        self._save(measured or None)
+        self._save({**measured, "epoch": self.epoch} if measured else None)
 
     def _save(self, metrics: dict | None) -> None:
-        checkpoints.save(self.checkpoints, self.done, self.carry, {"history": self.history}, metrics)
+        info = {"history": self.history, "seconds": self.seconds, "events": self.events}
+        checkpoints.save(self.checkpoints, self.done, self.carry, info, metrics)
 
     def _write_line(self, values: dict) -> None:
         self.lines.parent.mkdir(parents=True, exist_ok=True)

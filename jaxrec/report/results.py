@@ -22,7 +22,8 @@ NUMBER, LIMITS = "a number", "two numbers"
 METRICS = {"recall@20": NUMBER, "mrr@20": NUMBER}
 DATASET = {"events": NUMBER, "sessions": NUMBER, "users": NUMBER, "items": NUMBER}
 TRAIN = {**METRICS, "predictions": NUMBER, "train_events_per_s": NUMBER, "train_seconds": NUMBER}
-EVALUATION = {"models": {"*": {"*": NUMBER}}}
+EVALUATION = {"*": {"*": NUMBER}}
+ABOUT = ("seconds", "settings", "inputs")  # what every stage writes beside its figures
 PERSONAL = {
     **dict.fromkeys(("users", "users_trained", "users_per_s", "predictions", "personal_bytes_per_user"), NUMBER),
     **dict.fromkeys(("before", "after", "fine_tuned"), METRICS),
@@ -75,11 +76,14 @@ def read_results(workdir: Path, dataset_folder: Path | None = None) -> Results:
     export = _stage(workdir / "device" / "manifest.json", "device manifest", {})
     measurement = _stage(workdir / "device" / "measurement.json", "device measurement", {})
     train = _stage(workdir / "train" / "metrics.json", "result of training", TRAIN)
-    evaluation = _stage(workdir / "evaluation" / "metrics.json", "result of evaluation", EVALUATION)
+    evaluation = _evaluation(workdir / "evaluation" / "metrics.json")
     personal_run, personal, users = _personal(workdir / "personal")
     dataset = _dataset(workdir, dataset_folder)
     if all(found is None for found in (dataset, train, evaluation, personal_run, export, measurement)):
         raise InputError(f"{workdir}: expected results of train, evaluate, personalize, export or measure; found none")
+    _check_chain(
+        workdir, {"train": train, "evaluation": evaluation, "personal": personal_run, "export": export, "measurement": measurement}
+    )
     history = [] if train is None else read_history(workdir / "train" / "metrics.jsonl")
     device = _device(workdir / "device" / "manifest.json", export, measurement)
     return Results(workdir, dataset, train, history, evaluation, personal, users, personal_run, device, export, measurement)
@@ -128,6 +132,35 @@ def _personal(folder: Path) -> tuple[dict | None, dict | None, pd.DataFrame | No
     _check(path, found, PERSONAL)
     values = {key: value for key, value in found.items() if key not in ("seconds", "settings")}
     return found, values, read_users(folder / "users.parquet", found["users"])
+
+
+def _evaluation(path: Path) -> dict | None:
+    """{"models": figures by model, and what the stage wrote beside them}."""
+    found = _stage(path, "result of evaluation", {})
+    if found is None:
+        return None
+    models = {name: value for name, value in found.items() if name not in ABOUT}
+    _check(path, models, EVALUATION)
+    return {"models": models} | {name: found[name] for name in ABOUT if name in found}
+
+
+# (stage, its input, the stage that made it, what tells one from another there)
+CHAIN = (
+    ("evaluation", "global model", "train", "fingerprint"),
+    ("personal", "model", "train", "fingerprint"),
+    ("measurement", "exported model", "export", "sha256"),
+)
+
+
+def _check_chain(workdir: Path, found: dict[str, dict | None]) -> None:
+    """Refuse results of stages that did not work on each other: one of them was done again and the other was not."""
+    for stage, name, maker, mark in CHAIN:
+        used = ((found[stage] or {}).get("inputs") or {}).get(name)
+        made = (found[maker] or {}).get(mark)
+        if used is not None and made is not None and used != made:
+            raise InputError(
+                f"{workdir}: expected the {stage} of the {maker} that is there; it is of an earlier one, run it again with --overwrite"
+            )
 
 
 def _device(path: Path, export: dict | None, measurement: dict | None) -> dict | None:

@@ -7,6 +7,7 @@ import logging
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.data.blocks import session_blocks
@@ -88,7 +89,7 @@ def personal_scorer(
     users = np.concatenate([np.zeros(0, np.int32), *(users for users, _ in found)])
     improved = np.concatenate([np.zeros(0, bool), *(result.improved for _, result in found)])
     stack = jax.tree.map(
-        lambda first, *rest: np.concatenate([np.asarray(first)[None], *rest]), start, *(result.params for _, result in found)
+        lambda first, *rest: jnp.asarray(np.concatenate([np.asarray(first)[None], *rest])), start, *(result.params for _, result in found)
     )
     slots = slots_of(np.concatenate([[-1], users]), np.concatenate([[True], improved | (not gated)]), n_users)
     return PersonalScorer(trained.model, shared, stack, slots)

@@ -10,13 +10,16 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory
 from jaxrec.evaluation.ranks import TIES
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import read_json, sha256
+from jaxrec.files import sha256
 from jaxrec.stages.once import once
 from jaxrec.stages.personalize import RESULT as PERSONAL
+from jaxrec.stages.personalize import load_personal
 from jaxrec.stages.store import read_store, slots_of
 from jaxrec.stages.train import Trained, fingerprint, load_trained, rank
 
 MODELS = ("global", "personal", *BASELINES)
+USUAL = ("global", "popularity", "session_popularity", "markov", "item_knn")
+"""Models that are ranked where none are named."""
 
 
 def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: str = "standard", overwrite: bool = False) -> dict:
@@ -32,10 +35,11 @@ def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: st
     if {"global", "personal"} & set(names):
         inputs["global model"] = load_trained(workdir, dataset).fingerprint
     if "personal" in names:
-        inputs["personal models"] = sha256(personal_result(workdir))
+        load_personal(workdir, load_trained(workdir, dataset))
+        inputs["personal models"] = sha256(workdir / PERSONAL)
 
     def work() -> dict:
-        return {"models": {name: metrics(rank(scorer(name, dataset, workdir), dataset, dataset.period("test")), ties) for name in names}}
+        return {name: metrics(rank(scorer(name, dataset, workdir), dataset, dataset.period("test")), ties) for name in names}
 
     return once(workdir / "evaluation/metrics.json", {"model": list(names), "ties": ties}, inputs, overwrite, work)
 
@@ -48,20 +52,9 @@ def scorer(name: str, dataset: Dataset, workdir: Path) -> Scorer:
     return GlobalScorer(trained.model, trained.params) if name == "global" else _personal(dataset, workdir, trained)
 
 
-def personal_result(workdir: Path) -> Path:
-    """Where `personalize` left its result.
-
-    Raises:
-      InputError: it did not.
-    """
-    if not (workdir / PERSONAL).exists():
-        raise InputError(f"{workdir / PERSONAL}: expected the result of `personalize`; there is no such file")
-    return workdir / PERSONAL
-
-
 def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
     shared, start = trained.model.split(trained.params)
-    result = read_json(personal_result(workdir), "result of `personalize`")
+    result = load_personal(workdir, trained)
     users, improved, stack = read_store(workdir / PERSONAL.parent / "store", start)
     shipped = PersonalScorer(trained.model, shared, stack, slots_of(users, improved, dataset.n_users))
     return WithHistory(shipped, result["history_weight"])

@@ -19,7 +19,7 @@ from jaxrec.evaluation.scorer import Scorer
 from jaxrec.learning.personalize import PersonalOptions
 from jaxrec.learning.train import Recipe
 from jaxrec.models.recommender import ModelOptions
-from jaxrec.stages.evaluate import run_evaluate
+from jaxrec.stages.evaluate import USUAL, run_evaluate
 from jaxrec.stages.export import run_export
 from jaxrec.stages.measure import run_measure
 from jaxrec.stages.personalize import run_personalize
@@ -43,7 +43,7 @@ class Plan:
     personal: PersonalOptions = PersonalOptions()
     export: ExportOptions = ExportOptions()
     measure: MeasureOptions = MeasureOptions()
-    models: tuple[str, ...] = ("global", "popularity", "session_popularity", "markov", "item_knn")
+    models: tuple[str, ...] = USUAL
 
 
 def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, overwrite: bool = False) -> dict:

@@ -11,13 +11,15 @@ from jaxrec.data.storage import VOCABULARY
 from jaxrec.device.export import export
 from jaxrec.device.runtime import MANIFEST
 from jaxrec.device.signatures import ExportOptions
-from jaxrec.files import read_json, sha256
+from jaxrec.files import sha256
 from jaxrec.learning.personalize import PersonalOptions, personal_sampler
 from jaxrec.stages.once import once, settings_of
-from jaxrec.stages.train import load_trained
+from jaxrec.stages.personalize import RESULT as PERSONALIZED
+from jaxrec.stages.personalize import load_personal
+from jaxrec.stages.train import RESULT as TRAINED
+from jaxrec.stages.train import Trained, fingerprint, load_trained
 
 RESULT = Path("device") / MANIFEST
-TRAINED, PERSONALIZED = Path("train/metrics.json"), Path("personal/metrics.json")
 
 
 def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrite: bool = False) -> dict[str, Any]:
@@ -30,24 +32,26 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     """
 
     def work() -> dict[str, Any]:
-        trained, (personal, weight) = load_trained(workdir, dataset), personalized(workdir)
+        trained = load_trained(workdir, dataset)
+        personal, choice = personalized(workdir, trained)
         offsets = device_offsets(dataset.item_counts, options, personal)
         folder, vocabulary = (workdir / RESULT).parent, dataset.folder / VOCABULARY
-        return export(trained.model, trained.params, weight, offsets, options, folder, personal.rule, vocabulary)
+        learning = {"learning_rate": choice["learning_rate"], "epochs": personal.personal_epochs}
+        exported = export(trained.model, trained.params, choice["history_weight"], offsets, options, folder, personal.rule, vocabulary)
+        return exported | {"personal": learning}
 
     stages = {"trained model": TRAINED, "personal models": PERSONALIZED}
     inputs = {name: sha256(workdir / path) if (workdir / path).exists() else "none" for name, path in stages.items()}
-    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
+    return once(workdir / RESULT, settings_of(options), inputs | {"dataset": fingerprint(dataset)}, overwrite, work)
 
 
-def personalized(workdir: Path) -> tuple[PersonalOptions, float]:
-    """(how users were fine-tuned, weight of the history prior); defaults and 0 where that stage did not run, or without users."""
-    path = workdir / PERSONALIZED
-    if not path.exists():
-        return PersonalOptions(), 0.0
-    result = read_json(path, "result of `personalize`")
+def personalized(workdir: Path, trained: Trained) -> tuple[PersonalOptions, dict[str, Any]]:
+    """How users were fine-tuned, and what was chosen for them; defaults and no prior where that stage did not run, or without users."""
+    if not (workdir / PERSONALIZED).exists():
+        return PersonalOptions(), {"learning_rate": None, "history_weight": 0.0}
+    result = load_personal(workdir, trained)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in result["settings"].items()}
-    return PersonalOptions(**settings), float(result.get("history_weight", 0.0))
+    return PersonalOptions(**settings), {"learning_rate": None, "history_weight": 0.0} | result
 
 
 def device_offsets(counts: np.ndarray, options: ExportOptions, personal: PersonalOptions) -> np.ndarray:

@@ -15,12 +15,13 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
+from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import better_same_worse, by_user, gains
-from jaxrec.files import whole_file
+from jaxrec.files import read_json, whole_file
 from jaxrec.learning.personalize import Personal, PersonalOptions, personal_sampler, personalize, user_chunks
 from jaxrec.models.recommender import bytes_of
 from jaxrec.stages.choice import Choice, choose, personal_scorer
@@ -64,7 +65,7 @@ def run_personalize(
       references: more scorers to rank the same predictions with, by name; best_without_user and best_with_user give the attainable gain.
     """
     trained = load_trained(workdir, dataset)
-    inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint}
+    inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint, "references": ", ".join(references or {})}
 
     def work() -> dict:
         return (
@@ -74,6 +75,18 @@ def run_personalize(
         )
 
     return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
+
+
+def load_personal(workdir: Path, trained: Trained) -> dict:
+    """What `run_personalize` wrote, for this global model.
+
+    Raises:
+      InputError: it did not run, or started from another global model.
+    """
+    result = read_json(workdir / RESULT, "result of `personalize`")
+    if result["inputs"]["model"] != trained.fingerprint:
+        raise InputError(f"{workdir / RESULT}: expected personal models of the global model in {workdir}; they started from another one")
+    return result
 
 
 def _personalize(dataset: Dataset, trained: Trained, folder: Path, options: PersonalOptions, references: Mapping[str, Scorer]) -> dict:

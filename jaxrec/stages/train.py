@@ -18,7 +18,7 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import read_json, whole_file, write_json
+from jaxrec.files import partial_path, read_json, whole_file, write_json
 from jaxrec.learning.checkpoints import load_params, save_params
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Recipe, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
@@ -63,14 +63,17 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
     if path.exists() and read_json(path, "record of a training run") != start:
         if not overwrite:
             raise InputError(f"{path.parent}: holds training with other options or of another dataset; --overwrite replaces it")
-        shutil.rmtree(path.parent)
+        aside = partial_path(path.parent)  # renamed first: cut short, a removal must not leave checkpoints without their record
+        shutil.rmtree(aside, ignore_errors=True)
+        path.parent.rename(aside)
+        shutil.rmtree(aside)
     if not path.exists():
         write_json(path, start)
 
 
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict:
     start, epochs, selection = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs, None
-    if start < dataset.period("global").stop:
+    if start < dataset.period("global").stop and (np.diff(dataset.offsets[: start + 1]) > 1).any():
         validate = _validator(dataset, model, range(start, dataset.period("global").stop))
         selection = fit(model, recipe, _sessions(dataset, start), folder / "selection", epochs, validate, "selection")
         epochs = max(selection.history, key=lambda entry: entry[CHOSEN_BY])["epoch"]
@@ -83,16 +86,16 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict
     return {
         **metrics(ranks),
         **_account(final, epochs),
-        "fingerprint": _digest(final.params),
+        "fingerprint": _digest(final.params, None if selection is None else selection.params, start),
         "n_items": dataset.n_items,
         "validation_start": start,
         "validation": history,
     }
 
 
-def _digest(params: Params) -> str:
+def _digest(*parts: Params | int | None) -> str:
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
+    for leaf in jax.tree.leaves(parts):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
 
@@ -156,5 +159,5 @@ def load_trained(workdir: Path, dataset: Dataset) -> Trained:
     names = ModelOptions.__dataclass_fields__
     options = ModelOptions(**{name: tuple(settings[name]) if name == "units" else settings[name] for name in names})
     model, folder = Model(options, result["n_items"]), workdir / RESULT.parent
-    selection = load_params(folder / "selection_model", model) if settings["validation_fraction"] else None
+    selection = load_params(folder / "selection_model", model) if result["validation"] else None
     return Trained(model, load_params(folder / "model", model), selection, result["validation_start"], result["fingerprint"])

@@ -1,0 +1,99 @@
+"""Logs that are small or odd but right: training and personalisation end with a result or one clear line."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from world import dataset_of
+
+from jaxrec.data.blocks import Histories, session_blocks
+from jaxrec.data.storage import load_dataset, write_dataset
+from jaxrec.errors import InputError
+from jaxrec.learning.personalize import PersonalOptions, user_chunks
+from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.evaluate import run_evaluate
+from jaxrec.stages.personalize import run_personalize
+from jaxrec.stages.train import run_train
+
+MODEL = ModelOptions(units=(4,), embedding_dim=4)
+RECIPE = Recipe(LossOptions(n_sample=4), OptimizerOptions(), RunOptions(epochs=3, lanes=2))
+PERSONAL = PersonalOptions(personal_n_sample=4, personal_learning_rates=(0.01,), history_weights=(0.0, 1.0), personal_epochs=1)
+
+
+def written(dataset, folder):
+    names = [f"i{number}" for number in range(dataset.n_items)], [f"u{number}" for number in range(dataset.n_users)]
+    manifest = {"users": dataset.n_users, "cuts": {"personal_from": None, "test_from": None}}
+    write_dataset(dataclasses.replace(dataset, manifest=manifest), *names, folder)
+    return load_dataset(folder)
+
+
+def whole_job(dataset, workdir, model=MODEL):
+    run_train(dataset, workdir, model, RECIPE)
+    found = run_evaluate(dataset, workdir, ("global", "markov_user_history"))
+    return found, run_personalize(dataset, workdir, PERSONAL)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "users", "periods"),
+    [
+        ([[0, 1], [1, 2]], [0, 0], (1, 1)),  # one global session: nothing is left to validate by
+        ([[0, 1, 2]] * 12 + [[0, 1, 2]], [0] * 12 + [1], (12, 12)),  # a solved world, ties in validation; the test user is new
+        ([[0, 1]] * 20 + [[1, 0]], [0] * 21, (20, 21)),  # nothing in the test period
+    ],
+    ids=["one session", "new users only", "no test"],
+)
+def test_a_small_log_goes_through(tmp_path, sessions, users, periods):
+    dataset = written(dataset_of(sessions, users, periods, n_items=3), tmp_path / "dataset")
+    found, personal = whole_job(dataset, tmp_path)
+    assert found["global"]["predictions"] == personal["predictions"] == sum(len(one) - 1 for one in sessions[periods[1] :])
+    assert personal["users_better"] + personal["users_same"] + personal["users_worse"] == pytest.approx(1)
+
+
+def test_validation_that_ties_keeps_the_first_of_the_best_epochs(tmp_path):
+    dataset = written(dataset_of([[i % 3, (i + 1) % 3] for i in range(40)], [0] * 40, (38, 38), n_items=3), tmp_path / "dataset")
+    result = run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, run=RunOptions(epochs=6, lanes=4)))
+    scores = [entry["mrr@20"] for entry in result["validation"]]
+    assert result["epochs"] == int(np.argmax(scores)) + 1
+
+
+def test_sessions_of_one_event_alone_are_refused(tmp_path):
+    dataset = written(dataset_of([[0], [1], [2]], [0, 1, 2], (2, 2), n_items=3), tmp_path / "dataset")
+    with pytest.raises(InputError, match="expected a session of at least 2 events"):
+        run_train(dataset, tmp_path, MODEL, RECIPE)
+
+
+def test_a_model_of_another_dataset_is_refused(tmp_path):
+    first = written(dataset_of([[0, 1, 2]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "first")
+    second = written(dataset_of([[2, 1, 0]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "second")
+    run_train(first, tmp_path, MODEL, RECIPE)
+    with pytest.raises(InputError, match="trained on another dataset"):
+        run_personalize(second, tmp_path, PERSONAL)
+
+
+def test_personal_models_of_an_earlier_global_model_are_refused(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "dataset")
+    whole_job(dataset, tmp_path)
+    run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, run=RunOptions(epochs=2, lanes=2, seed=5)), overwrite=True)
+    with pytest.raises(InputError, match="started from another one"):
+        run_evaluate(dataset, tmp_path, ("personal",), overwrite=True)
+
+
+def test_a_history_holds_no_click_that_comes_later_than_the_session(tmp_path):
+    """Session 0 starts first and goes on after session 1 has started."""
+    dataset = dataset_of([[0, 1], [2, 2]], [0, 0], (1, 1), n_items=3)
+    overlapping = dataclasses.replace(dataset, times=np.array([0, 1000, 10, 20]))
+    items, counts = Histories(overlapping).counts_before(1)
+    assert (items.tolist(), counts.tolist()) == ([0], [1])
+    (block,) = session_blocks(overlapping, [1])
+    assert block.history_items[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])
+@pytest.mark.parametrize("sessions", [1, 2, 3, 5])
+def test_a_hold_out_never_takes_every_session(sessions, fraction):
+    dataset = dataset_of([[0, 1, 2]] * sessions, [0] * sessions, (sessions, sessions))
+    options = PersonalOptions(holdout_fraction=fraction)
+    (chunk,) = user_chunks(dataset, [0], 0, sessions, options)
+    assert chunk.fit.mask.any()
+    assert chunk.holdout.mask.any() == (fraction > 0 and sessions > 1)
