@@ -4,8 +4,7 @@
     python -m benchmarks.accuracy --data=FOLDER --case=reference --quick   # one seed of the reference
 
 `reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters. `rsc15_default`: the same log without a preset. `taobao_default`:
-taobao
-categories without a preset; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
+taobao categories without a preset; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
 """
 
 import json

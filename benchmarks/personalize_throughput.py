@@ -3,8 +3,8 @@
     python -m benchmarks.personalize_throughput                            # all cases
     python -m benchmarks.personalize_throughput --case=reference --quick   # the reference, in about a minute
 
-`reference`: 48 interactions in 8 sessions of 6 as one block, 5 epochs = 5 updates, 64-dimension table, 100 units, dense head, 128
-negatives, no hold-out.
+`reference`: 48 interactions in 8 sessions of 6 as one block, 5 epochs = 5 updates, 64-dimension table, 100 units, dense head,
+128 negatives, no hold-out.
 `default`: the default options on 4 blocks of 4 x 8 steps, hold-out included.
 """
 

@@ -1,17 +1,18 @@
 """Print the figures of several runs side by side, and the settings in which they differ.
 
-python -m launch.compare --workdir=runs/a --workdir=runs/b
+Example: python -m launch.compare --workdir=runs/a --workdir=runs/b
 """
 
 from jaxrec.stages.compare import compare
 from launch import flags
 
-workdirs = flags.path("workdir", "folder of a run; give it once per run", many=True)
-dataset = flags.path("dataset", "dataset folder of all runs; by default the folder `dataset` of each workdir")
+WORKDIRS = flags.path("workdir", "folder of a run; give it once per run", many=True)
+DATASET = flags.path("dataset", "dataset folder of all runs; by default the folder `dataset` of each workdir")
 
 
 def main() -> None:
-    print(compare(workdirs(), dataset()))
+    """Compare, and print the tables."""
+    print(compare(WORKDIRS(), DATASET()))
 
 
 if __name__ == "__main__":

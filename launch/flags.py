@@ -30,8 +30,7 @@ def options(kind: type[O]) -> Callable[[], O]:
 
 
 def path(name: str, help: str, *, many: bool = False) -> Callable[[], Any]:
-    """Define a flag for a file or folder; call the result after parsing for a Path (a list of them where `many`), or None where not
-    given."""
+    """Define a flag for a file or folder; call the result after parsing for a Path, or None; where `many`, for a list of them."""
     if name not in flags.FLAGS:
         define = flags.DEFINE_multi_string if many else flags.DEFINE_string
         define(name, None, help)

@@ -14,8 +14,8 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
     """Blocks of an epoch, stacked: items [blocks, lanes, steps + 1], mask and reset [blocks, lanes, steps].
 
     Sessions stand one after another in a lane and go on in its next block where one ends. A block of several steps cannot hold the last
-    event of a session
-    as target and the first of the next as input in one place, so there each session takes one more step, which predicts nothing.
+    event of a session as target and the first of the next as input in one place, so there each session takes one more step, which
+    predicts nothing.
 
     Args:
       items: item index of every event, [events].
@@ -50,8 +50,7 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
 
 
 def _assign(lengths: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(lane, first step) of every session that takes the given steps, and the steps of the longest lane: the lane that is free first
-    takes the next."""
+    """(lane, first step) of every session and the steps of the longest lane, where the lane that is free first takes the next session."""
     lane, start = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
     free = [(0, number) for number in range(lanes)]
     for session, length in enumerate(lengths.tolist()):

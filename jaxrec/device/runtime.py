@@ -2,7 +2,7 @@
 
     device = DeviceModel.load("runs/shop/device")
     best = device.recommend(context=[12, 7], candidates=[3, 4, 5])
-    device.train_on(items, mask, negatives, learning_rate=0.1)
+    device.train_on(items, mask, negatives, learning_rate=0.003)
     device.save("me.npz")
 
 Items are indices of the vocabulary that was exported with the model.

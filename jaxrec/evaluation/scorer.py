@@ -8,13 +8,12 @@ from jaxrec.data.blocks import SessionBlock
 class Scorer(Protocol):
     """A model that scores every item of the catalogue after each event of a session.
 
-    Scores are comparable within one prediction only; a higher score is a better rank. Nothing after event t may influence the scores of
-    step t.
+    Scores are comparable within one prediction only; a higher score is a better rank. Nothing after event t may influence the
+    scores of step t.
     """
 
     def encode(self, block: SessionBlock) -> Any:
         """What the model needs to score the block's steps, computed once."""
 
     def scores(self, encoded: Any, start: int, stop: int) -> Any:
-        """Scores of items start:stop after each step, [rows, T, stop - start] float32 (NumPy or JAX). What it gives at padded steps is
-        ignored."""
+        """Scores of items start:stop after each step, [rows, T, stop - start] float32; what padded steps get is ignored."""

@@ -1,8 +1,7 @@
 """Losses of one prediction against its negatives (GRU4Rec, Hidasi et al. 2016 and 2018).
 
 Every loss takes the target's score [...], the scores of C columns [..., C] and which columns count [..., C], and gives one value per
-prediction [...].
-The target is no column of its own. No gather is used, so the gradient converts to the device's operations.
+prediction [...]. The target is no column of its own. No gather is used, so the gradient converts to the device's operations.
 """
 
 from collections.abc import Callable

@@ -38,8 +38,7 @@ class RowState(NamedTuple):
     """Optimizer state of a table, ready for reading and writing rows.
 
     Attributes:
-      rows: everything the optimizer keeps per row side by side, [items, width]: scattering one wide row costs less than several narrow
-        ones.
+      rows: everything the optimizer keeps per row side by side, [items, width]: one wide row is scattered faster than several.
       scalars: what it keeps once, such as a count of updates.
     """
 

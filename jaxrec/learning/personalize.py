@@ -1,8 +1,7 @@
 """Fine-tuning one model per user, thousands at a time in one compiled program.
 
 `fit_user` is written for one user; over users it runs as vmap, as lax.map, or as a Python loop, with the same result. Shared parameters
-are never
-copied per user. (DeepRec, WWW 2021: the device fine-tunes the last GRU layer and the dense layers.)
+are never copied per user. (DeepRec, WWW 2021: the device fine-tunes the last GRU layer and the dense layers.)
 
 Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negatives.
 """
@@ -245,8 +244,7 @@ def user_chunks(dataset: Dataset, users: Sequence[int], first: int, before: int,
     """The users' own events in sessions first:before, in chunks of few shapes.
 
     Users are grouped by their number of blocks, rounded up to a power of two; the last chunk of a group is filled with padding users
-    (index -1).
-    Users without any pair of events in those sessions are left out.
+    (index -1). Users without any pair of events in those sessions are left out.
     """
     histories, shape = Histories(dataset), (options.block_rows, options.block_steps)
     groups: dict[int, list] = {}

@@ -164,8 +164,7 @@ def fit(
 ) -> Fitted:
     """Train for `epochs` epochs, or until `validate` has not improved for `patience` epochs.
 
-    Goes on from the latest checkpoint in `folder`, with the same result as without the interruption. Lines of `metrics.jsonl` tell the
-    loss.
+    Goes on from the latest checkpoint in `folder`, with the same result as without the interruption. `metrics.jsonl` tells the loss.
 
     Raises:
       InputError: the loss is no longer finite; names the updates and the checkpoint before them.

@@ -1,5 +1,6 @@
-"""The GRU cell of GRU4Rec: reset after the product, two biases (Cho et al. 2014 as in cuDNN and torch; Flax's own cells lack the second
-bias).
+"""The GRU cell of GRU4Rec: reset after the product, two biases.
+
+Cho et al. 2014, as in cuDNN and torch; Flax's own cells lack the second bias.
 
 Dimensions: T steps, `inputs` and `units` of a layer. Single sequence; map over rows with `jax.vmap`.
 """

@@ -1,2 +1,1 @@
-"""One function per command: reads what earlier stages wrote, does one stage's work, writes its folder; run again, it picks up where it
-stopped."""
+"""One function per command: it reads what earlier stages wrote and writes its own folder; run again, it picks up where it stopped."""

@@ -35,9 +35,8 @@ class Choice(NamedTuple):
 def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choice:
     """Pick rate and weight by Recall@20 x MRR@20 on validation sessions of users who have earlier ones.
 
-    A product asks for relative gains of both: neither can be bought with the other. Without validation data, or where there is nothing
-      to choose,
-    the lowest rate and a weight chosen by no evidence, 0, are taken.
+    A product asks for relative gains of both: neither can be bought with the other. Without validation data the
+    lowest rate and no prior are taken.
     """
     sessions = _validation_sessions(dataset, trained, options)
     if trained.selection is None or not len(sessions):
@@ -53,7 +52,9 @@ def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choi
 
     shared, start = trained.model.split(trained.selection)
     judge(GlobalScorer(trained.model, trained.selection), learning_rate=None, history_weight=0.0)
-    scorers = {rate: _personal_scorer(dataset, trained, options, shared, start, sessions, rate) for rate in options.personal_learning_rates}
+    scorers = {
+        rate: _personal_scorer(dataset, trained, options, shared, start, sessions, rate) for rate in sorted(options.personal_learning_rates)
+    }
     rate = max(scorers, key=lambda rate: judge(scorers[rate], learning_rate=rate, history_weight=0.0))
     weight = max(
         options.history_weights, key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight)

@@ -16,7 +16,7 @@ from jaxrec.models.recommender import Params
 
 
 def leaf_name(path: tuple) -> str:
-    """ "last.w_in" of the path to a leaf."""
+    """The path to a leaf as text, such as last.w_in."""
     return ".".join(str(part.key) for part in path)
 
 

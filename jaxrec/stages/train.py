@@ -34,8 +34,7 @@ class Trained(NamedTuple):
 
     Attributes:
       params: trained on the whole global period.
-      selection: trained on sessions before `validation_start` only, which leaves honest data to choose settings by; None without
-        validation.
+      selection: trained on sessions before `validation_start` only, to choose settings honestly; None without validation.
       validation_start: number of the first global session that `selection` has not seen.
       fingerprint: what tells two models apart.
     """
@@ -113,8 +112,7 @@ def _join_lines(folder: Path) -> None:
 
 
 def validation_start(dataset: Dataset, fraction: float) -> int:
-    """Number of the first global session that validates: the last `fraction` of them, in order of time; one past the last without
-    validation."""
+    """Number of the first global session that validates: the last `fraction` of them in order of time do; one past the last if none."""
     period = dataset.period("global")
     held = min(round(len(period) * fraction), len(period) - 1)
     return period.stop - held
