@@ -57,7 +57,8 @@ def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choi
     }
     rate = max(scorers, key=lambda rate: judge(scorers[rate], learning_rate=rate, history_weight=0.0))
     weight = max(
-        options.history_weights, key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight)
+        sorted(options.history_weights),
+        key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight),
     )
     return Choice(rate, weight, trials)
 
