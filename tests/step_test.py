@@ -95,6 +95,23 @@ def test_rows_that_are_not_used_stay_bit_identical():
     np.testing.assert_array_equal(np.asarray(after["item_table"])[rest], np.asarray(new["item_table"])[rest])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bias_of_an_item_that_is_only_read_or_stands_in_a_dead_lane_stays_bit_identical(seed):
+    model, params = small_model()
+    rule, first, second = Rule(momentum=0.5, scale=8), random_block(seed, rows=8), random_block(seed + 10, rows=8)
+    second.mask[:] = (np.arange(8) % 2 == 0)[:, None]
+    first.mask[0], first.items[0, 1] = True, N_ITEMS - 1  # the last item has momentum, and is then only read
+    second.items[:, 1] %= N_ITEMS - 1
+    second.items[0, 0] = N_ITEMS - 1
+    new, state, hidden, _ = one_step(model, rule, {}, params, first)
+    negatives = some_negatives(second, n=3, seed=seed)
+    negatives.items[:] %= N_ITEMS - 1
+    after, *_ = one_step(model, rule, {}, new, second, state, negatives, hidden)
+    scored = np.concatenate([second.items[:, 1][second.mask[:, 0]], negatives.items])
+    rest = np.setdiff1d(np.arange(N_ITEMS), scored)
+    np.testing.assert_array_equal(np.asarray(after["item_bias"])[rest], np.asarray(new["item_bias"])[rest])
+
+
 @pytest.mark.parametrize("in_batch", [True, False])
 def test_a_dead_row_is_as_if_it_were_not_there(in_batch):
     model, params = small_model()
