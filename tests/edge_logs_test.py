@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from world import dataset_of
+from world import dataset_of, written
 
 from jaxrec.data.blocks import Histories, session_blocks
-from jaxrec.data.storage import load_dataset, write_dataset
 from jaxrec.errors import InputError
 from jaxrec.learning.personalize import PersonalOptions, user_chunks
 from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
@@ -19,13 +18,6 @@ from jaxrec.stages.train import run_train
 MODEL = ModelOptions(units=(4,), embedding_dim=4)
 RECIPE = Recipe(LossOptions(n_sample=4), OptimizerOptions(), RunOptions(epochs=3, lanes=2))
 PERSONAL = PersonalOptions(personal_n_sample=4, personal_learning_rates=(0.01,), history_weights=(0.0, 1.0), personal_epochs=1)
-
-
-def written(dataset, folder):
-    names = [f"i{number}" for number in range(dataset.n_items)], [f"u{number}" for number in range(dataset.n_users)]
-    manifest = {"users": dataset.n_users, "cuts": {"personal_from": None, "test_from": None}}
-    write_dataset(dataclasses.replace(dataset, manifest=manifest), *names, folder)
-    return load_dataset(folder)
 
 
 def whole_job(dataset, workdir, model=MODEL):

@@ -5,11 +5,11 @@ import tflite_needed  # noqa: F401, I001
 import dataclasses
 import importlib.metadata
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from device_world import ITEMS, OFFSETS, OPTIONS, RULES, WEIGHT, export_to, random_model
+from world import dataset_of, written
 
 from jaxrec.device import export as exporting
 from jaxrec.device.convert import to_tflite
@@ -20,9 +20,12 @@ from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
 from jaxrec.learning.personalize import PersonalOptions, personal_sampler
 from jaxrec.learning.step import Rule
+from jaxrec.learning.train import LossOptions, Recipe, RunOptions
+from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages import export as stage
 from jaxrec.stages.export import device_offsets, personalized
 from jaxrec.stages.once import settings_of
+from jaxrec.stages.train import Trained, run_train
 
 FILES = ["manifest.json", "model.tflite", "personal.npz"]
 
@@ -117,30 +120,35 @@ def test_offsets_are_those_of_the_simulation_for_the_devices_number_of_negatives
     np.testing.assert_allclose(device_offsets(counts, same, personal) - device_offsets(counts, twice, personal), np.log(2), rtol=1e-5)
 
 
+TRAINED = Trained(None, None, None, 0, "a model")
+
+
 def test_devices_learn_as_users_were_fine_tuned(tmp_path):
-    assert personalized(tmp_path) == (PersonalOptions(), 0.0)
+    assert personalized(tmp_path, TRAINED) == (PersonalOptions(), {"learning_rate": None, "history_weight": 0.0})
     settings = settings_of(PersonalOptions(personal_optimizer="adam"))
-    write_json(tmp_path / "personal" / "metrics.json", {"history_weight": 1.5, "settings": settings})
-    options, weight = personalized(tmp_path)
-    assert (options.rule, weight) == (Rule(optimizer="adam", in_batch=False), 1.5)
+    chosen = {"history_weight": 1.5, "learning_rate": 0.01, "inputs": {"model": "a model"}, "settings": settings}
+    write_json(tmp_path / "personal" / "metrics.json", chosen)
+    options, choice = personalized(tmp_path, TRAINED)
+    assert (options.rule, choice["history_weight"], choice["learning_rate"]) == (Rule(optimizer="adam", in_batch=False), 1.5, 0.01)
+    with pytest.raises(InputError, match="started from another one"):
+        personalized(tmp_path, TRAINED._replace(fingerprint="another model"))
 
 
 def test_without_users_there_is_no_history_prior(tmp_path):
-    write_json(tmp_path / "personal" / "metrics.json", {"personal": None, "settings": settings_of(PersonalOptions())})
-    assert personalized(tmp_path) == (PersonalOptions(), 0.0)
+    settings = settings_of(PersonalOptions())
+    write_json(tmp_path / "personal" / "metrics.json", {"personal": None, "inputs": {"model": "a model"}, "settings": settings})
+    assert personalized(tmp_path, TRAINED)[1]["history_weight"] == 0.0
 
 
-def test_the_stage_exports_what_was_trained(tmp_path, monkeypatch):
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "vocabulary.parquet").write_bytes(b"names")
-    dataset = SimpleNamespace(item_counts=np.arange(ITEMS), folder=tmp_path / "dataset")
-    model, params = random_model("dense")
-    monkeypatch.setattr(stage, "load_trained", lambda _: SimpleNamespace(model=model, params=params))
+def test_the_stage_exports_what_was_trained(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2], [3, 4, 5]] * 6, periods=(10, 10)), tmp_path / "dataset")
+    model, recipe = ModelOptions(units=(4,), embedding_dim=4), Recipe(LossOptions(n_sample=4), run=RunOptions(epochs=1, lanes=2))
+    run_train(dataset, tmp_path, model, recipe)
     manifest = stage.run_export(dataset, tmp_path, OPTIONS)
     assert manifest == stage.run_export(dataset, tmp_path, OPTIONS)
     assert DeviceModel.load(tmp_path / "device").manifest == manifest
     with pytest.raises(InputError, match="--top_k: 3 there, 4 now"):
         stage.run_export(dataset, tmp_path, dataclasses.replace(OPTIONS, top_k=4))
-    write_json(tmp_path / "train" / "metrics.json", {"another": "model"})
-    with pytest.raises(InputError, match="the trained model: 'none' there"):
+    run_train(dataset, tmp_path, model, dataclasses.replace(recipe, run=RunOptions(epochs=1, lanes=2, seed=1)), overwrite=True)
+    with pytest.raises(InputError, match=r"the trained model: .* there"):
         stage.run_export(dataset, tmp_path, OPTIONS)

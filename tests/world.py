@@ -1,9 +1,13 @@
 """Small worlds for tests: datasets built by hand or drawn at random, and a small model."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.storage import load_dataset, write_dataset
 from jaxrec.models.recommender import Model, ModelOptions
 
 N_ITEMS = 30
@@ -34,3 +38,11 @@ def dataset_of(
     counts = np.bincount(items[: offsets[first[0]]], minlength=n_items)
     period_offsets = (0, first[0], first[1], len(sessions))
     return Dataset(items, np.arange(len(items)) * 10, offsets, own, period_offsets, counts, int(own.max(initial=-1)) + 1)
+
+
+def written(dataset: Dataset, folder: Path) -> Dataset:
+    """The dataset as it comes back from disk."""
+    names = [f"i{number}" for number in range(dataset.n_items)], [f"u{number}" for number in range(dataset.n_users)]
+    manifest = {"users": dataset.n_users, "cuts": {"personal_from": None, "test_from": None}}
+    write_dataset(dataclasses.replace(dataset, manifest=manifest), *names, folder)
+    return load_dataset(folder)
