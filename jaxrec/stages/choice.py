@@ -18,7 +18,7 @@ from jaxrec.evaluation.ranks import predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.learning.personalize import Personal, PersonalOptions, personal_sampler, personalize, user_chunks
 from jaxrec.models.recommender import Params
-from jaxrec.stages.store import slots_of
+from jaxrec.stages.store import slots_in, slots_of
 from jaxrec.stages.train import Trained
 
 log = logging.getLogger("jaxrec")
@@ -88,10 +88,9 @@ def personal_scorer(
     trained: Trained, shared: Params, start: Params, found: list[tuple[np.ndarray, Personal]], n_users: int, gated: bool = True
 ) -> PersonalScorer:
     """Each fine-tuned user's own model, the global one for everyone else and, where `gated`, for those whose hold-out disagreed."""
-    users = np.concatenate([np.zeros(0, np.int32), *(users for users, _ in found)])
-    improved = np.concatenate([np.zeros(0, bool), *(result.improved for _, result in found)])
+    users, improved = slots_in(found)
     stack = jax.tree.map(
         lambda first, *rest: jnp.asarray(np.concatenate([np.asarray(first)[None], *rest])), start, *(result.params for _, result in found)
     )
-    slots = slots_of(np.concatenate([[-1], users]), np.concatenate([[True], improved | (not gated)]), n_users)
+    slots = slots_of(users, improved | (not gated), n_users)
     return PersonalScorer(trained.model, shared, stack, slots)

@@ -33,10 +33,11 @@ def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: st
             raise InputError(f"--{flag}: expected one of {', '.join(known)}; got {given!r}")
     inputs = {"dataset": fingerprint(dataset)}
     if {"global", "personal"} & set(names):
-        inputs["global model"] = load_trained(workdir, dataset).fingerprint
-    if "personal" in names:
-        load_personal(workdir, load_trained(workdir, dataset))
-        inputs["personal models"] = sha256(workdir / PERSONAL)
+        trained = load_trained(workdir, dataset)
+        inputs["global model"] = trained.fingerprint
+        if "personal" in names:
+            load_personal(workdir, trained)
+            inputs["personal models"] = sha256(workdir / PERSONAL)
 
     def work() -> dict:
         return {name: metrics(rank(scorer(name, dataset, workdir), dataset, dataset.period("test")), ties) for name in names}

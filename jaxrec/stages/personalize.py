@@ -26,7 +26,7 @@ from jaxrec.learning.personalize import Personal, PersonalOptions, personal_samp
 from jaxrec.models.recommender import bytes_of
 from jaxrec.stages.choice import Choice, choose, personal_scorer
 from jaxrec.stages.once import once, settings_of
-from jaxrec.stages.store import write_store
+from jaxrec.stages.store import slots_in, write_store
 from jaxrec.stages.train import Trained, fingerprint, load_trained
 
 log = logging.getLogger("jaxrec")
@@ -49,11 +49,11 @@ class FineTuned(NamedTuple):
 
     @property
     def users(self) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.int32), *(users for users, _ in self.found)])
+        return slots_in(self.found)[0][1:]
 
     @property
     def improved(self) -> np.ndarray:
-        return np.concatenate([np.zeros(0, bool), *(result.improved for _, result in self.found)])
+        return slots_in(self.found)[1][1:]
 
 
 def run_personalize(

@@ -20,10 +20,15 @@ def leaf_name(path: tuple) -> str:
     return ".".join(str(part.key) for part in path)
 
 
+def slots_in(found: list[tuple[np.ndarray, Personal]]) -> tuple[np.ndarray, np.ndarray]:
+    """(user of each slot, whether its hold-out agreed), [slots]; slot 0 is the global model, the users follow in the order given."""
+    users = np.concatenate([[-1], *(users for users, _ in found)]).astype(np.int32)
+    return users, np.concatenate([[True], *(result.improved for _, result in found)])
+
+
 def write_store(folder: Path, start: Params, found: list[tuple[np.ndarray, Personal]]) -> None:
     """Write the global parameters and those of every fine-tuned user."""
-    users = np.concatenate([[-1], *(users for users, _ in found)]).astype(np.int32)
-    improved = np.concatenate([[True], *(result.improved for _, result in found)])
+    users, improved = slots_in(found)
     with whole_folder(folder) as partial:
         np.save(partial / "users.npy", users)
         np.save(partial / "improved.npy", improved)
