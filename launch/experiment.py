@@ -4,8 +4,8 @@ Example: python -m launch.experiment --workdir=runs/shop
          python -m launch.experiment --input=UserBehavior.csv --item_field=category --workdir=runs/taobao
 """
 
-from jaxrec.data.formats import ColumnOptions
 from jaxrec.data.prepare import PrepareOptions
+from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
@@ -19,7 +19,7 @@ INPUT = flags.path("input", "log file; several by repeating the flag, by commas 
 TEST_INPUT = flags.path("test_input", "log file that is the whole test period; several as for --input", many=True)
 WORKDIR = flags.path("workdir", "folder of the run")
 OVERWRITE = flags.switch("overwrite", "replace stages that were done with other options")
-PREPARE, COLUMNS, SHOP = (flags.options(kind) for kind in (PrepareOptions, ColumnOptions, ShopOptions))
+READING, PREPARE, SHOP = (flags.options(kind) for kind in (ReadOptions, PrepareOptions, ShopOptions))
 MODEL, LOSS, OPTIMIZER, RUN = (flags.options(kind) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
 PERSONAL, EXPORT, MEASURE = (flags.options(kind) for kind in (PersonalOptions, ExportOptions, MeasureOptions))
 
@@ -28,7 +28,7 @@ def main() -> None:
     """Run, then print the report and where its page lies."""
     workdir = flags.required(WORKDIR(), "workdir")
     recipe = Recipe(LOSS(), OPTIMIZER(), RUN())
-    plan = Plan(PREPARE(), COLUMNS(), SHOP(), MODEL(), recipe, PERSONAL(), EXPORT(), MEASURE())
+    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, PERSONAL(), EXPORT(), MEASURE())
     run_experiment(INPUT(), TEST_INPUT(), workdir, plan, OVERWRITE())
     print((workdir / "report.md").read_text(encoding="utf-8"))
     print(f"The same with plots: {workdir / 'report.html'}")

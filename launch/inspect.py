@@ -12,7 +12,7 @@ DATASET = flags.path("dataset", "folder that prepare wrote")
 
 def main() -> None:
     """Verify, then print."""
-    dataset = load_dataset(flags.required(DATASET(), "dataset"))
+    dataset = load_dataset(flags.required(DATASET(), "dataset"), verify=True)
     print(describe(dataset.manifest), histograms(dataset), f"checksums of {len(dataset.manifest['checksums'])} files verified", sep="\n\n")
 
 

@@ -4,22 +4,21 @@ Example: python -m launch.prepare --input=UserBehavior.csv --item_field=category
 """
 
 from jaxrec.data.account import describe
-from jaxrec.data.formats import ColumnOptions
 from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.reading.formats import ReadOptions
 from launch import flags
 
 INPUT = flags.path("input", "log file; several by repeating the flag, by commas or by a pattern such as 'logs/*.csv'", many=True)
 TEST_INPUT = flags.path("test_input", "log file that is the whole test period; several as for --input", many=True)
 DATASET = flags.path("dataset", "folder to write")
 OVERWRITE = flags.switch("overwrite", "replace a dataset that was prepared otherwise")
-OPTIONS = flags.options(PrepareOptions)
-COLUMNS = flags.options(ColumnOptions)
+READING, OPTIONS = flags.options(ReadOptions), flags.options(PrepareOptions)
 
 
 def main() -> None:
     """Prepare, then print the account."""
     folder = flags.required(DATASET(), "dataset")
-    manifest = prepare(INPUT(), TEST_INPUT(), OPTIONS(), COLUMNS(), folder, OVERWRITE())
+    manifest = prepare(INPUT(), TEST_INPUT(), READING(), OPTIONS(), folder, OVERWRITE())
     print(describe(manifest))
 
 

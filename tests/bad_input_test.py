@@ -110,7 +110,7 @@ def test_a_bad_log_does_not_touch_the_dataset_that_it_was_to_replace(dataset, tm
 def test_a_dataset_of_another_version(dataset, tmp_path):
     manifest = json.loads((dataset / "manifest.json").read_text())
     (dataset / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
-    assert "expected a dataset of version 1; got version 99" in refused(tmp_path, "inspect", f"--dataset={dataset}")
+    assert "expected a dataset of version 2; got version 99" in refused(tmp_path, "inspect", f"--dataset={dataset}")
 
 
 @pytest.mark.parametrize(("array", "place"), [("items.npy", -1), ("times.npy", 0), ("period_offsets.npy", -8)])

@@ -1,37 +1,46 @@
 """Blocks hold every session once and exactly what its user clicked before it."""
 
+import dataclasses
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_logs import events
+from world import dataset_of
 
+from jaxrec.data import blocks
 from jaxrec.data.blocks import Histories, session_blocks
-from jaxrec.data.cuts import Cuts
-from jaxrec.data.sessions import arrange, filter_events, sessionise
 
 ROWS = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(0, 3000)), min_size=1, max_size=60)
 
 
-def dataset_of(rows, sessions=None, cuts=Cuts(1000, 2000)):  # noqa: B008 (an immutable tuple)
-    log = events(rows, sessions)
-    found = sessionise(log, np.zeros(len(log), bool), 1.0)
-    kept, _ = filter_events(found, cuts, 1, 1)
-    return arrange(found, kept, cuts, log.item_names, log.user_names)[0]
+def dataset_from(rows, numbers=None):
+    """Sessions of (user, item, seconds) clicks in order of their start: those of the given numbers, or by user with gaps of a minute."""
+    sessions, latest = [], {}
+    for number, row in sorted(zip(numbers or [user for user, _, _ in rows], rows, strict=True), key=lambda one: one[1][2]):
+        if number not in latest or (numbers is None and row[2] - latest[number][-1][2] > 60):
+            latest[number] = []
+            sessions.append(latest[number])
+        latest[number].append(row)
+    items = [["abcd".index(item) for _, item, _ in session] for session in sessions]
+    users = [-1 if session[0][0] is None else "uvw".index(session[0][0]) for session in sessions]
+    times = np.array([second for session in sessions for _, _, second in session])
+    return dataclasses.replace(dataset_of(items, users, n_items=4), times=times)
 
 
 def earlier(dataset, session):
-    """The slow twin: items of all sessions of the same user with an earlier number, counted one by one."""
+    """The slow twin: items of all sessions of the same user with an earlier number, counted one by one until the session starts."""
     own = [s for s in range(session) if dataset.users[s] == dataset.users[session] >= 0]
-    return Counter(int(item) for s in own for item in dataset.session(s))
+    start, offsets = dataset.times[dataset.offsets[session]], dataset.offsets
+    return Counter(int(dataset.items[e]) for s in own for e in range(offsets[s], offsets[s + 1]) if dataset.times[e] <= start)
 
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS, st.integers(1, 20))
 def test_every_session_is_in_one_block_with_its_events_and_history(rows, predictions):
-    dataset = dataset_of(rows)
+    dataset = dataset_from(rows)
     seen = []
     for block in session_blocks(dataset, range(dataset.n_sessions), predictions):
         width = block.mask.shape[1]
@@ -43,6 +52,7 @@ def test_every_session_is_in_one_block_with_its_events_and_history(rows, predict
                 continue
             seen.append(int(session))
             np.testing.assert_array_equal(block.items[row, : steps + 1], dataset.session(session))
+            assert not block.items[row, steps + 1 :].any()
             assert block.mask[row, :steps].all()
             assert block.users[row] == dataset.users[session]
             held = block.history_items[row] >= 0
@@ -55,7 +65,7 @@ def test_every_session_is_in_one_block_with_its_events_and_history(rows, predict
 @settings(max_examples=50, deadline=None)
 @given(ROWS)
 def test_earlier_sessions_started_before(rows):
-    dataset = dataset_of(rows)
+    dataset = dataset_from(rows)
     histories = Histories(dataset)
     starts = dataset.times[dataset.offsets[:-1]]
     for session in range(dataset.n_sessions):
@@ -65,8 +75,26 @@ def test_earlier_sessions_started_before(rows):
         assert not np.intersect1d(own, later).size
 
 
+@given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 5))
+def test_histories_of_many_sessions_are_those_of_each(seed, asked, histories_at_once):
+    """Sessions that overlap in time, of users and of nobody, in any order and more than once."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(2, 6, 12)
+    dataset = dataset_of([generator.integers(0, 4, n).tolist() for n in lengths], generator.integers(-1, 3, 12).tolist(), n_items=4)
+    starts = np.sort(generator.integers(0, 20, 12))
+    times = np.concatenate([start + 4 * np.arange(n) for start, n in zip(starts, lengths, strict=True)])
+    dataset = dataclasses.replace(dataset, times=times)
+    sessions = generator.integers(0, 12, asked)
+    with mock.patch.object(blocks, "HISTORIES_AT_ONCE", histories_at_once):
+        row, items, counts = Histories(dataset).counts_before_each(sessions)
+    for number, session in enumerate(sessions):
+        found = zip(items[row == number].tolist(), counts[row == number].tolist(), strict=True)
+        assert list(found) == sorted(earlier(dataset, session).items())
+    assert (np.diff(row) >= 0).all()
+
+
 def test_predictions_are_of_the_next_click():
-    dataset = dataset_of([("u", "a", 0), ("u", "b", 1), ("u", "a", 2), ("u", "b", 500), ("u", "a", 501)], cuts=Cuts(None, None))
+    dataset = dataset_from([("u", "a", 0), ("u", "b", 1), ("u", "a", 2), ("u", "b", 500), ("u", "a", 501)])
     wide, narrow = sorted(session_blocks(dataset, [0, 1], predictions=2), key=lambda block: -block.mask.shape[1])
     assert wide.items.tolist() == [[0, 1, 0]]
     assert wide.mask.tolist() == [[True, True]]
@@ -79,7 +107,7 @@ def test_predictions_are_of_the_next_click():
 
 
 def test_without_users_there_is_no_history():
-    dataset = dataset_of([(None, "a", 0), (None, "b", 1), (None, "a", 2), (None, "b", 3)], sessions=[0, 0, 1, 1])
+    dataset = dataset_from([(None, "a", 0), (None, "b", 1), (None, "a", 2), (None, "b", 3)], numbers=[0, 0, 1, 1])
     (block,) = session_blocks(dataset, range(2), predictions=2)
     assert block.users.tolist() == [-1, -1]
     assert (block.history_items == -1).all()
@@ -87,6 +115,6 @@ def test_without_users_there_is_no_history():
 
 @pytest.mark.parametrize("sessions", [[], [1]])
 def test_only_the_sessions_asked_for(sessions):
-    dataset = dataset_of([("u", "a", 0), ("u", "b", 1), ("u", "a", 500), ("u", "b", 501)])
+    dataset = dataset_from([("u", "a", 0), ("u", "b", 1), ("u", "a", 500), ("u", "b", 501)])
     found = [int(s) for block in session_blocks(dataset, sessions, 1) for s in block.sessions]
     assert found == sessions

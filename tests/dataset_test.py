@@ -5,24 +5,22 @@ import shutil
 
 import numpy as np
 import pytest
-from small_logs import events
+from small_logs import write_lines
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.prepare import PrepareOptions, prepare_events
-from jaxrec.data.storage import ARRAYS, load_dataset, load_users, load_vocabulary, write_dataset
+from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.reading.formats import ReadOptions
+from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
 from jaxrec.errors import InputError
 
-ROWS = [(user, item, 100 * day + n) for day in range(10) for user in ("u", "v") for n, item in enumerate("abc")]
+ROWS = [f"{user},{item},{100 * day + n}" for day in range(10) for user in ("u", "v") for n, item in enumerate("abc")]
 
 
 @pytest.fixture
-def prepared():
-    return prepare_events(events(ROWS), None, PrepareOptions(session_gap_minutes=1.0, personal_from="700", test_from="900"))
-
-
-@pytest.fixture
-def folder(prepared, tmp_path):
-    write_dataset(*prepared, tmp_path / "set")
+def folder(tmp_path):
+    log = write_lines(tmp_path / "log.csv", ["user,item,time", *ROWS])
+    cuts = {"personal_from": "700", "test_from": "900"}
+    prepare([log], [], ReadOptions(), PrepareOptions(session_gap_minutes=1.0, **cuts), tmp_path / "set")
     return tmp_path / "set"
 
 
@@ -46,14 +44,16 @@ def test_periods_and_sessions_are_ranges():
     assert dataset.n_items == 9
 
 
-def test_loaded_is_written(prepared, folder):
+def test_loaded_is_written(folder):
     loaded = load_dataset(folder)
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(prepared.dataset, name))
-        assert np.asarray(getattr(loaded, name)).dtype == np.asarray(getattr(prepared.dataset, name)).dtype
+    assert loaded.items.tolist() == [0, 1, 2] * 20
+    assert loaded.times[:9].tolist() == [0, 1, 2, 0, 1, 2, 100, 101, 102]
+    assert loaded.offsets.tolist() == list(range(0, 61, 3))
+    assert loaded.users.tolist() == [0, 1] * 10
+    assert loaded.period_offsets == (0, 14, 18, 20)
+    assert loaded.item_counts.tolist() == [14] * 3
     assert (loaded.items.dtype, loaded.times.dtype, loaded.offsets.dtype, loaded.users.dtype) == (np.int32, np.int64, np.int64, np.int32)
-    assert loaded.n_users == 2
-    assert loaded.folder == folder
+    assert (loaded.n_users, loaded.behaviors, loaded.folder) == (2, None, folder)
     assert isinstance(loaded.items.base, np.memmap)
     assert load_vocabulary(folder).tolist() == ["a", "b", "c"]
     assert load_users(folder).tolist() == ["u", "v"]
@@ -66,7 +66,7 @@ def test_a_changed_byte_or_a_missing_file_is_named(folder, name):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: expected sha256 .*; got .*damaged"):
-        load_dataset(folder)
+        load_dataset(folder, verify=True)
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: expected a file of the dataset; it is missing"):
         load_dataset(folder, verify=False)
@@ -87,9 +87,9 @@ def test_without_checksums_shapes_are_compared_still(folder):
 
 def test_another_version_or_no_dataset_is_refused(folder, tmp_path):
     change_manifest(folder, version=0)
-    with pytest.raises(InputError, match="expected a dataset of version 1; got version 0"):
+    with pytest.raises(InputError, match="expected a dataset of version 2; got version 0"):
         load_dataset(folder)
-    (folder / "manifest.json").write_text('{"version": 1}')
+    (folder / "manifest.json").write_text('{"version": 2}')
     with pytest.raises(InputError, match="checksums, arrays, users, cuts is missing"):
         load_dataset(folder)
     (folder / "manifest.json").write_text("{")
@@ -102,14 +102,14 @@ def test_another_version_or_no_dataset_is_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("cut", ["personal_from", "test_from"])
 @pytest.mark.parametrize("seconds", [-100, 1])
-def test_sessions_outside_their_period_are_refused(folder, prepared, cut, seconds):
-    cuts = prepared.dataset.manifest["cuts"]
+def test_sessions_outside_their_period_are_refused(folder, cut, seconds):
+    cuts = load_dataset(folder).manifest["cuts"]
     change_manifest(folder, cuts={**cuts, cut: cuts[cut] + seconds})
     with pytest.raises(InputError, match=r"expected the (personal|test) period to begin at 1970"):
-        load_dataset(folder)
+        load_dataset(folder, verify=True)
 
 
-def test_a_failed_write_leaves_the_earlier_dataset(prepared, folder, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_dataset(folder, monkeypatch):
     before = (folder / "manifest.json").read_bytes()
 
     def full(*_):
@@ -117,6 +117,6 @@ def test_a_failed_write_leaves_the_earlier_dataset(prepared, folder, monkeypatch
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="no space"):
-        write_dataset(*prepared, folder)
+        prepare([folder.parent / "log.csv"], [], ReadOptions(), PrepareOptions(min_session_length=1), folder, overwrite=True)
     assert (folder / "manifest.json").read_bytes() == before
-    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["log.csv", "set"]

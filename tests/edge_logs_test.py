@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from world import dataset_of, written
 
-from jaxrec.data.blocks import Histories, session_blocks
+from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
 from jaxrec.learning.personalize import PersonalOptions, user_chunks
 from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
@@ -75,10 +75,8 @@ def test_a_history_holds_no_click_that_comes_later_than_the_session(tmp_path):
     """Session 0 starts first and goes on after session 1 has started."""
     dataset = dataset_of([[0, 1], [2, 2]], [0, 0], (1, 1), n_items=3)
     overlapping = dataclasses.replace(dataset, times=np.array([0, 1000, 10, 20]))
-    items, counts = Histories(overlapping).counts_before(1)
-    assert (items.tolist(), counts.tolist()) == ([0], [1])
     (block,) = session_blocks(overlapping, [1])
-    assert block.history_items[0].tolist() == [0]
+    assert (block.history_items[0].tolist(), block.history_counts[0].tolist()) == ([0], [1])
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])

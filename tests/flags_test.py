@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxrec.data.formats import ColumnOptions
 from jaxrec.data.prepare import PrepareOptions
+from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.flags"))
 TRAINING = (ModelOptions, LossOptions, OptimizerOptions, RunOptions)
 OWN = {
-    "prepare": ("input test_input dataset overwrite", PrepareOptions, ColumnOptions),
+    "prepare": ("input test_input dataset overwrite", PrepareOptions, ReadOptions),
     "inspect": ("dataset",),
     "train": ("dataset workdir overwrite", *TRAINING),
     "evaluate": ("dataset workdir overwrite model ties",),
@@ -32,7 +32,7 @@ OWN = {
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",
-        *(PrepareOptions, ColumnOptions, ShopOptions, *TRAINING, PersonalOptions, ExportOptions, MeasureOptions),
+        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, PersonalOptions, ExportOptions, MeasureOptions),
     ),
 }
 

@@ -1,6 +1,7 @@
 """Laws of session-parallel lanes."""
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,11 +9,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import random_sessions
 
+from jaxrec.data import lanes as lanes_module
 from jaxrec.data.lanes import plan_lanes
 
 
 def pairs_of(items, offsets):
     return [(items[i], items[i + 1]) for a, b in itertools.pairwise(offsets) for i in range(a, b - 1)]
+
+
+def slow_plan(items, offsets, lanes, steps):
+    """The slow twin: one lane after the other grows by one session; [(item, target, predicts, reset), ...] of every lane."""
+    rows = [[] for _ in range(lanes)]
+    for a, b in itertools.pairwise(offsets):
+        if b - a > 1:
+            row = min(rows, key=len)  # the first of the shortest
+            row += [(items[i], items[i + 1], True, i == a) for i in range(a, b - 1)]
+            row += [(items[b - 1], 0, False, False)] * (steps > 1)
+    return rows
+
+
+@given(st.lists(st.integers(1, 7), max_size=30), st.integers(1, 7), st.integers(1, 5), st.integers(1, 10))
+def test_a_plan_is_that_of_one_session_after_the_other(lengths, lanes, steps, sessions_at_once):
+    offsets = np.cumsum([0, *lengths])
+    items = np.arange(1, offsets[-1] + 1, dtype=np.int32)
+    with mock.patch.object(lanes_module, "SESSIONS_AT_ONCE", sessions_at_once):
+        plan = plan_lanes(items, offsets, lanes, steps)
+    rows = slow_plan(items, offsets, lanes, steps)
+    assert len(plan.items) == -(-max(map(len, rows)) // steps)
+    for lane, row in enumerate(rows):
+        read, target = plan.items[:, lane, :-1].ravel(), plan.items[:, lane, 1:].ravel()
+        mask, reset = plan.mask[:, lane].ravel(), plan.reset[:, lane].ravel()
+        found = [(i, j if live else 0, live, starts) for i, j, live, starts in zip(read, target, mask, reset, strict=True)]
+        assert found == row + [(0, 0, False, False)] * (len(read) - len(row))
 
 
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5))

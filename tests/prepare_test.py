@@ -2,34 +2,47 @@
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_logs import events, real, sessions_as_text, write_lines
+from small_logs import log_of, real, write_lines
 
 from jaxrec.data.account import describe, histograms
-from jaxrec.data.formats import ColumnOptions
-from jaxrec.data.prepare import PrepareOptions, input_files, prepare, prepare_events
-from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
+from jaxrec.data.prepare import PrepareOptions, build, prepare
+from jaxrec.data.reading.formats import ReadOptions
+from jaxrec.data.storage import load_dataset, load_features, load_users, load_vocabulary
 from jaxrec.errors import InputError
 
 DAY = 86400
+READING = ReadOptions()
 # Ten users, ten days, a session of two clicks each day: item and behaviour by the day.
 LOG = [f"{u},{i + day % 3},7,{b},{day * DAY + u * 1000 + i}" for u in range(10) for day in range(10) for i, b in enumerate(["pv", "buy"])]
 WINDOW = {"time_from": "2017-11-25T00:00+08:00", "time_to": "2017-12-04T00:00+08:00"}
 
 
-def run(folder, *lines, test=None, overwrite=False, **options):
+def run(folder, *lines, test=None, overwrite=False, reading=READING, **options):
     """Prepare a log of these lines in `folder`/set."""
     path = folder / "log.csv"
     if not path.exists():
         write_lines(path, lines or LOG)
     tests = [] if test is None else [write_lines(folder / "test.csv", test)]
-    return prepare([path], tests, PrepareOptions(**options), ColumnOptions(), folder / "set", overwrite)
+    return prepare([path], tests, reading, PrepareOptions(**options), folder / "set", overwrite)
+
+
+def account_of(log, test=None, parts=1, **options):
+    """The account of a log of a few rows, and its arrays."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = build([log] if test is None else [log, test], PrepareOptions(**options), Path(folder), parts)
+        return manifest, {path.stem: np.load(path) for path in Path(folder).glob("*.npy")}
 
 
 def command(name, *arguments):
@@ -70,51 +83,74 @@ ROWS = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.in
 
 
 @settings(max_examples=100, deadline=None)
-@given(ROWS, st.integers(1, 3), st.integers(1, 3), st.sampled_from([None, "300"]), st.sampled_from([None, "3000"]), st.booleans())
-def test_every_row_is_kept_or_dropped_for_a_reason(rows, length, support, time_from, time_to, with_test):
-    test = events(rows[: len(rows) // 2 + 1]) if with_test else None
-    options = PrepareOptions(
-        min_session_length=length, min_item_support=support, time_from=time_from, time_to=time_to, session_gap_minutes=5.0
-    )
+@given(
+    ROWS,
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from([None, "300"]),
+    st.sampled_from([None, "3000"]),
+    st.booleans(),
+    st.fixed_dictionaries(
+        {"drop_duplicates": st.booleans(), "drop_repeats": st.booleans(), "max_session_length": st.sampled_from([None, 2, 3])}
+    ),
+    st.sampled_from([1, 3]),
+)
+def test_every_row_is_kept_or_dropped_for_a_reason(rows, length, support, time_from, time_to, with_test, more, parts):
+    test_rows = rows[: len(rows) // 2 + 1]
+    test = log_of(test_rows) if with_test else None
+    options = more | {"min_session_length": length, "min_item_support": support, "time_from": time_from, "time_to": time_to}
     try:
-        dataset = prepare_events(events(rows), test, options).dataset
+        manifest, arrays = account_of(log_of(rows), test, parts, session_gap_minutes=5.0, **options)
     except InputError:
         return
-    manifest = dataset.manifest
-    assert manifest["rows_read"] == len(rows) + (len(test) if with_test else 0)
+    lengths = np.diff(arrays["offsets"])
+    assert manifest["rows_read"] == len(rows) + (len(test_rows) if with_test else 0)
     assert accounted(manifest) == manifest["rows_read"]
-    assert sum(sizes["events"] for sizes in manifest["periods"].values()) == manifest["events"] == len(dataset.items)
-    assert np.diff(dataset.offsets).min() >= length
-    assert dataset.item_counts.min() >= support
+    assert sum(sizes["events"] for sizes in manifest["periods"].values()) == manifest["events"] == len(arrays["items"]) == lengths.sum()
+    assert sum(count for one in manifest["rounds"] for count in one.values()) == sum(
+        manifest["rows_dropped"][reason] for reason in ("short_session", "rare_item", "unknown_item")
+    )
+    assert length <= lengths.min() and lengths.max() <= (more["max_session_length"] or 99)
+    assert arrays["item_counts"].min() >= support
+    same_session = np.ones(len(arrays["items"]), bool)
+    same_session[arrays["offsets"][:-1]] = False
+    assert (np.diff(arrays["times"])[same_session[1:]] >= 0).all()
 
 
 def test_straddling_events_stay_and_are_counted():
-    log = events(
-        [("u", "a", 0), ("u", "b", 8), ("u", "a", 10), ("v", "a", 15), ("v", "b", 21), ("v", "a", 22), ("w", "a", 20), ("w", "b", 21)]
-    )
-    prepared = prepare_events(log, None, PrepareOptions(personal_from="10", test_from="20"))
-    assert [sessions_as_text(prepared.dataset, prepared.item_names, p) for p in ("global", "personal", "test")] == [
-        ["aba"],
-        ["aba"],
-        ["ab"],
-    ]
-    assert prepared.dataset.manifest["straddling_events"] == 3
+    rows = [("u", "a", 0), ("u", "b", 8), ("u", "a", 10), ("v", "a", 15), ("v", "b", 21), ("v", "a", 22), ("w", "a", 20), ("w", "b", 21)]
+    manifest, arrays = account_of(log_of(rows), personal_from="10", test_from="20")
+    assert [sizes["events"] for sizes in manifest["periods"].values()] == [3, 3, 2]
+    assert arrays["times"].tolist() == [0, 8, 10, 15, 21, 22, 20, 21]
+    assert manifest["straddling_events"] == 3
 
 
 def test_the_window_of_time_holds_its_first_instant_and_not_its_last():
-    log = events([("u", "ab"[time % 2], time) for time in range(25)] + [("v", "ab"[time % 2], time) for time in range(25, 100)])
-    options = PrepareOptions(time_from="10", time_to="1970-01-01T00:01:30Z", personal_from="20", test_from="24")
-    manifest = prepare_events(log, None, options).dataset.manifest
+    rows = [("u", "ab"[time % 2], time) for time in range(25)] + [("v", "ab"[time % 2], time) for time in range(25, 100)]
+    window = {"time_from": "10", "time_to": "1970-01-01T00:01:30Z", "personal_from": "20", "test_from": "24"}
+    manifest, _ = account_of(log_of(rows), **window)
     assert (manifest["rows_dropped"]["outside_time"], manifest["first_time"], manifest["last_time"]) == (20, 10, 89)
 
 
 def test_a_log_without_users_has_no_personal_period():
-    log = events([(None, item, time) for time, item in enumerate("ab" * 10)], sessions=[n // 2 for n in range(20)])
-    manifest = prepare_events(log, None, PrepareOptions()).dataset.manifest
+    rows, sessions = [(None, item, time) for time, item in enumerate("ab" * 10)], [n // 2 for n in range(20)]
+    manifest, _ = account_of(log_of(rows, sessions))
     assert manifest["cuts"] == {"personal_from": None, "test_from": 17}
     assert manifest["users"] == manifest["periods"]["personal"]["sessions"] == 0
     with pytest.raises(InputError, match="--personal_from: expected none, the log has no users; got 5"):
-        prepare_events(log, None, PrepareOptions(personal_from="5", test_from="9"))
+        account_of(log_of(rows, sessions), personal_from="5", test_from="9")
+
+
+def test_sessions_without_a_user_stay_where_others_have_one():
+    rows = [("u" if time // 4 % 2 else None, "ab"[time % 2], time) for time in range(40)]
+    manifest, arrays = account_of(log_of(rows, [time // 4 for time in range(40)]))
+    assert (manifest["users"], manifest["sessions"], sorted(set(arrays["users"].tolist()))) == (1, 10, [-1, 0])
+    assert manifest["periods"]["global"]["users"] == 1
+
+
+def test_a_default_cut_that_does_not_fit_says_that_it_is_the_default():
+    with pytest.raises(InputError, match=r"--personal_from: .*which the default fraction gives"):
+        account_of(log_of([("u", "a", 5)] * 10))
 
 
 def test_a_test_file_is_the_test_period(tmp_path):
@@ -126,7 +162,7 @@ def test_a_test_file_is_the_test_period(tmp_path):
     assert manifest["rows_dropped"]["unknown_item"] == 2
     dataset = load_dataset(tmp_path / "set")
     assert load_users(tmp_path / "set")[dataset.users[100:]].tolist() == ["3", "77"]
-    with pytest.raises(InputError, match=r"--time_from, .* none remains of 200 rows"):
+    with pytest.raises(InputError, match=r"--time_from, .* none remains of 201 rows"):
         run(tmp_path, test=[f"1,1,7,pv,{99 * DAY}"], time_from=str(50 * DAY), overwrite=True)
     with pytest.raises(InputError, match=r"--test_from: expected none, --test_input"):
         run(tmp_path, test=later, test_from="0.8", overwrite=True)
@@ -166,7 +202,7 @@ def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path):
         ({"test_from": "2030-01-01T00:00Z"}, r"--test_from: expected a time within the log, .*1970-01-10T02:30:01Z; got 2030"),
         ({"min_session_length": 3}, "--min_session_length: expected sessions of 3 events in the global period; none remains of 200 rows"),
         ({"time_from": "2030-01-01T00:00Z"}, "none remains of 200 rows"),
-        ({"format": "gru4rec"}, "expected a gru4rec header line with SessionId"),
+        ({"reading": ReadOptions(format="gru4rec")}, "expected a gru4rec header line with SessionId"),
     ],
 )
 def test_options_that_do_not_fit_the_log(tmp_path, options, fault):
@@ -181,15 +217,6 @@ def test_a_gap_that_leaves_single_clicks_is_warned_of(tmp_path):
     assert manifest["warnings"][0] in describe(manifest)
 
 
-def test_inputs_may_be_patterns_and_lists(tmp_path):
-    paths = [write_lines(tmp_path / name, ["x"]) for name in ("a.csv", "b.csv", "c,d.csv")]
-    assert input_files([tmp_path / "?.csv"], "input") == paths[:2]
-    assert input_files([paths[1], paths[0]], "input") == [paths[1], paths[0]]
-    assert input_files([tmp_path / f"b.csv,{paths[0]}", paths[2]], "input") == [paths[1], paths[0], paths[2]]
-    with pytest.raises(InputError, match="--input: expected files that fit"):
-        input_files([tmp_path / "*.tsv"], "input")
-
-
 def test_the_commands_tell_the_same_account(tmp_path):
     log = write_lines(tmp_path / "log.csv", LOG)
     first = command("prepare", f"--input={log}", "--behaviors=pv,buy", "--min_item_support=2", f"--dataset={tmp_path / 'set'}")
@@ -198,7 +225,7 @@ def test_the_commands_tell_the_same_account(tmp_path):
     assert again.returncode == 0, again.stderr
     assert first.stdout.strip() in again.stdout
     assert histograms(load_dataset(tmp_path / "set")) in again.stdout
-    assert "checksums of 8 files verified" in again.stdout
+    assert "checksums of 10 files verified" in again.stdout
 
 
 @pytest.mark.parametrize(
@@ -228,13 +255,81 @@ def test_help_shows_the_command_s_own_flags():
 def test_taobao_sessions(tmp_path):
     log = real("taobao/UserBehavior.csv")
     for window, sessions, outside in (({}, 16_757, 0), (WINDOW, 16_724, 44)):
-        manifest = prepare([log], [], PrepareOptions(**window), ColumnOptions(), tmp_path / str(outside))
+        manifest = prepare([log], [], READING, PrepareOptions(**window), tmp_path / str(outside))
         assert (manifest["sessions_found"], manifest["rows_dropped"]["outside_time"]) == (sessions, outside)
         assert accounted(manifest) == manifest["rows_read"] == 100_001
 
 
 def test_rsc15_sessions(tmp_path):
     paths = [[real(f"rsc15_100k/{part}.tsv")] for part in ("train", "test")]
-    manifest = prepare(*paths, PrepareOptions(), ColumnOptions(), tmp_path / "set")
+    manifest = prepare(*paths, READING, PrepareOptions(), tmp_path / "set")
     assert (manifest["rows_read"], manifest["sessions"], manifest["items"]) == (83_846, 21_210, 2_933)
     assert manifest["periods"]["personal"]["sessions"] == 0
+
+
+def test_behaviours_and_features_stay_in_the_dataset(tmp_path):
+    clicks = list(enumerate(("pv", "pv", "cart", "buy"), 1))
+    lines = [f"{u},{i},{i // 2},{b},{day * DAY + u * 1000 + i}" for u in range(4) for day in range(10) for i, b in clicks]
+    manifest = run(tmp_path, *lines)
+    dataset = load_dataset(tmp_path / "set")
+    names = list(manifest["behaviors"])
+    assert manifest["behaviors"] == {"pv": 80, "cart": 40, "buy": 40}
+    assert [names[code] for code in dataset.behaviors[:4]] == ["pv", "pv", "cart", "buy"]
+    vocabulary, features = load_vocabulary(tmp_path / "set"), load_features(tmp_path / "set")
+    assert dict(zip(vocabulary.tolist(), features["category"].to_pylist(), strict=True)) == {"1": "0", "2": "1", "3": "1", "4": "2"}
+    assert "behaviour     pv 80, cart 40, buy 40" in describe(manifest)
+
+
+def test_bad_lines_are_skipped_counted_and_kept_beside_the_dataset(tmp_path):
+    faulty = [*LOG[:3], "only,two", *LOG[3:100], "1,2,7,pv,noon", *LOG[100:]]
+    with pytest.raises(InputError, match=r"log\.csv line 4: expected 5 columns"):
+        run(tmp_path, *faulty)
+    assert names(tmp_path) == ["log.csv"]
+    manifest = run(tmp_path, reading=ReadOptions(on_error="skip"))
+    assert (manifest["rows_read"], manifest["rows_dropped"]["unparsable"], manifest["events"]) == (202, 2, 200)
+    assert [(line["file"].endswith("log.csv"), line["line"]) for line in manifest["bad_lines"]] == [(True, 4), (True, 102)]
+    kept = (tmp_path / "set.bad_lines.csv").read_text()
+    assert kept.splitlines()[0] == "file,line,fault,text" and "only,two" in kept and "noon" in kept
+    assert "log.csv line 4: expected 5 columns" in describe(manifest)
+    write_lines(tmp_path / "log.csv", LOG)
+    clean = run(tmp_path, overwrite=True)
+    assert names(tmp_path) == ["log.csv", "set"]
+    assert clean["checksums"] == manifest["checksums"]
+
+
+def test_a_small_memory_changes_nothing(tmp_path):
+    many = [f"{u},{(u * 7 + n * n) % 50},7,pv,{n // 4 * 9000 + n % 4 + u}" for u in range(700) for n in range(600)]
+    manifest = run(tmp_path, *many)
+    spilled = prepare([tmp_path / "log.csv"], [], READING, PrepareOptions(memory_limit_gb=0.25), tmp_path / "spilled")
+    assert spilled["checksums"] == manifest["checksums"]
+    assert (spilled["rows_read"], spilled["options"]) == (420_000, manifest["options"])
+
+
+def test_killed_at_any_moment_it_leaves_the_old_dataset_none_or_the_new_one(tmp_path):
+    rows = [f"{u},{(u * 7 + n * n) % 50},7,pv,{n // 4 * 9000 + n % 4 + u}" for u in range(200) for n in range(300)]
+    log, folder = write_lines(tmp_path / "log.csv", rows), tmp_path / "set"
+    windows = ("100000", "200000")
+    made = {
+        prepare([log], [], READING, PrepareOptions(time_from=one), folder, overwrite=True)["checksums"]["items.npy"]: one for one in windows
+    }
+    generator, seen, seconds = random.Random(0), [], 2.0
+    assert len(made) == 2
+    for attempt in range(21):
+        stands = made[load_dataset(folder, verify=True).manifest["checksums"]["items.npy"]] if folder.exists() else None
+        seen.append(stands)
+        if attempt == 10:
+            shutil.rmtree(folder)
+            stands = None
+        wanted = windows[stands == windows[0]]  # never the one that stands there, which would be kept
+        line = [sys.executable, "-m", "launch.prepare", f"--input={log}", f"--dataset={folder}", "--overwrite", f"--time_from={wanted}"]
+        began = time.monotonic()
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if attempt % 21:
+            time.sleep(generator.uniform(0.5, 1) * seconds)
+            process.kill()
+        process.wait()
+        seconds = seconds if attempt else time.monotonic() - began
+    assert len(set(seen)) > 1, "every kill came too early or too late to tell anything"
+    subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
+    assert made[load_dataset(folder, verify=True).manifest["checksums"]["items.npy"]] == wanted
+    assert names(tmp_path) == ["log.csv", "set"]

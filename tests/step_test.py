@@ -176,12 +176,21 @@ def params_of_trace(trace, update):
     return {"item_table": at["Wy.weight"], "item_bias": at["By.weight"][:, 0], "last": last}
 
 
-@pytest.mark.parametrize(("name", "alpha", "logq", "momentum"), [("xe_logq", 0.5, 1.0, 0.0), ("xe_nologq_mom", 0.0, 0.0, 0.3)])
-def test_recorded_updates_of_gru4rec_are_reproduced(name, alpha, logq, momentum):
+TRACES = {
+    "xe_logq": (0.5, 1.0, RATE, {}),
+    "xe_nologq_mom": (0.0, 0.0, RATE, {"momentum": 0.3}),
+    "bprmax_elu_mom": (0.4, 0.0, np.float32(0.05), {"loss": "bpr-max", "bpreg": 1.95, "elu_param": 0.5, "momentum": 0.4}),
+    "bprmax_linear": (1.0, 0.0, RATE, {"loss": "bpr-max", "bpreg": 0.5, "elu_param": 0.0}),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_recorded_updates_of_gru4rec_are_reproduced(name):
     """Update by update while all lanes are full; the weights after update 5 are the last ones recorded before lanes end."""
     trace = np.load(real("gru4rec_traces") / f"{name}.npz")
+    alpha, logq, rate, learns = TRACES[name]
     model = Model(ModelOptions(units=(12,), embedding_dim=12, dense=False), 40)
-    rule, source = Rule(momentum=momentum, scale=16), sampler(trace["pop"], alpha, logq)
+    rule, source = Rule(scale=16, **learns), sampler(trace["pop"], alpha, logq)
     trained = jax.tree.map(jnp.asarray, params_of_trace(trace, 0))
     state, hidden, run = init_optimizer(rule, trained), model.zero_hidden(16), jax.jit(step, static_argnums=(0, 1))
     lanes_end = int(np.argmax(trace["live"] < 16))
@@ -191,7 +200,7 @@ def test_recorded_updates_of_gru4rec_are_reproduced(name, alpha, logq, momentum)
         block = Block(jnp.asarray(np.stack([x, y], 1), jnp.int32), jnp.ones((16, 1), bool), jnp.asarray(starts[:, None]))
         items = jnp.asarray(trace["neg"][update], jnp.int32)
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
-        trained, state, hidden, loss = run(model, rule, {}, trained, state, block, hidden, negatives, RATE)
+        trained, state, hidden, loss = run(model, rule, {}, trained, state, block, hidden, negatives, rate)
         assert float(loss) == pytest.approx(trace["loss"][update], rel=1e-5), f"update {update}"
         if update + 1 in (1, 5):
             same(trained, params_of_trace(trace, update + 1), atol=1e-4)

@@ -1,11 +1,15 @@
 """The account of a dataset as text: every row that was read, the periods, and how long sessions are."""
 
 import numpy as np
+import pyarrow as pa
 
-from jaxrec.data.cuts import Cuts, iso
 from jaxrec.data.dataset import PERIODS, Dataset
+from jaxrec.data.preparing.cuts import Cuts, iso
 
 _REASONS = {
+    "unparsable": "lines that could not be read",
+    "duplicate": "repeat an earlier row in everything",
+    "repeat": "the same item again, at once",
     "behavior": "other behaviour",
     "outside_time": "outside --time_from, --time_to",
     "short_session": "in a session that is too short",
@@ -14,9 +18,9 @@ _REASONS = {
 }
 
 
-def sizes(dataset: Dataset, cuts: Cuts) -> dict:
+def sizes(dataset: Dataset, cuts: Cuts, behaviors: pa.Array) -> dict:
     """Sizes of a dataset, of its periods and of its sessions, as its manifest holds them."""
-    lengths, times = np.diff(dataset.offsets), dataset.times
+    times = dataset.times
     return {
         "events": len(dataset.items),
         "sessions": dataset.n_sessions,
@@ -24,7 +28,8 @@ def sizes(dataset: Dataset, cuts: Cuts) -> dict:
         "items": dataset.n_items,
         "periods": {name: _period_sizes(dataset, dataset.period(name)) for name in PERIODS},
         "straddling_events": _straddling(dataset, cuts),
-        "session_length": {f"p{p}": int(np.percentile(lengths, p, method="lower")) for p in (10, 50, 90, 99, 100)},
+        "session_length": _percentiles(np.diff(dataset.offsets)),
+        "behaviors": _behaviors(dataset, behaviors),
         "first_time": int(times.min()),
         "last_time": int(times.max()),
     }
@@ -33,7 +38,22 @@ def sizes(dataset: Dataset, cuts: Cuts) -> dict:
 def _period_sizes(dataset: Dataset, sessions: range) -> dict[str, int]:
     users = dataset.users[sessions.start : sessions.stop]
     events = dataset.offsets[sessions.stop] - dataset.offsets[sessions.start]
-    return {"events": int(events), "sessions": len(sessions), "users": len(np.unique(users[users >= 0]))}
+    lengths = np.diff(dataset.offsets[sessions.start : sessions.stop + 1])
+    counts = {"events": int(events), "sessions": len(sessions), "users": int(np.count_nonzero(np.bincount(users[users >= 0])))}
+    return counts | {"session_length": _percentiles(lengths)}
+
+
+def _percentiles(lengths: np.ndarray) -> dict[str, int]:
+    """Lengths that a share of the sessions does not exceed; p50 is the median."""
+    return {f"p{p}": int(np.percentile(lengths, p, method="lower")) for p in (10, 50, 90, 99, 100)} if len(lengths) else {}
+
+
+def _behaviors(dataset: Dataset, names: pa.Array) -> dict[str, int]:
+    """Events of every behaviour, in the order of the codes."""
+    if dataset.behaviors is None:
+        return {}
+    counts = np.bincount(dataset.behaviors, minlength=len(names))
+    return dict(zip(names.to_pylist(), counts.tolist(), strict=True))
 
 
 def _straddling(dataset: Dataset, cuts: Cuts) -> int:
@@ -57,27 +77,42 @@ def overlap_with_training(dataset: Dataset) -> dict[str, int]:
 
 def describe(manifest: dict) -> str:
     """Rows read and dropped, sizes, periods, cuts and lengths, one fact per line."""
-    columns = ", ".join(f"{role} = {name}" for role, name in manifest.get("columns", {}).items())
-    lines = [
-        f"format              {manifest.get('format', 'none'):>12}  {columns}".rstrip(),
-        f"rows read           {manifest['rows_read']:>12,}",
-    ]
-    lines += [
-        f"  dropped           {count:>12,}  {_REASONS.get(reason, reason)}" for reason, count in manifest["rows_dropped"].items() if count
-    ]
+    columns = ", ".join(f"{role} = {name}" for role, name in manifest["columns"].items())
+    lines = [f"format              {manifest['format']:>12}  {columns}".rstrip(), f"rows read           {manifest['rows_read']:>12,}"]
+    lines += [f"  dropped           {count:>12,}  {_REASONS[reason]}" for reason, count in manifest["rows_dropped"].items() if count]
+    lines += [f"    {line['file']} line {line['line']}: {line['fault']}" for line in manifest["bad_lines"]]
     lines += [f"{name:<20}{manifest[name]:>12,}" for name in ("events", "sessions", "users", "items")]
-    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}  from", *(_period_line(manifest, name) for name in PERIODS)]
+    lines += _rounds(manifest["rounds"])
+    if manifest["behaviors"]:
+        lines += ["", "behaviour     " + ", ".join(f"{name} {count:,}" for name, count in manifest["behaviors"].items())]
+    if manifest["features"]:
+        lines += ["", "item features " + ", ".join(manifest["features"])]
+    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}  {'session length':<34}from"]
+    lines += [_period_line(manifest, name) for name in PERIODS]
+    lines += [f"{'all':<10}{manifest['events']:>14,}{manifest['sessions']:>12,}{manifest['users']:>12,}  {_lengths(manifest)}"]
+    lines += ["", f"rows that repeat an earlier one in everything: {manifest['duplicate_rows']:,} (kept unless --drop_duplicates)"]
     lines += [f"events of sessions that run over a cut: {manifest['straddling_events']:,}"]
     if "test_sessions_before_training_end" in manifest:
         lines += [f"test sessions that start before the last training event: {manifest['test_sessions_before_training_end']:,}"]
-    lengths = ", ".join(f"{name} {length}" for name, length in manifest["session_length"].items())
-    return "\n".join([*lines, f"session length: {lengths}", *(f"warning: {text}" for text in manifest["warnings"])])
+    return "\n".join([*lines, *(f"warning: {text}" for text in manifest["warnings"])])
+
+
+def _rounds(rounds: list[dict[str, int]]) -> list[str]:
+    """What each round of the filters dropped, where there was more than one that did."""
+    if sum(any(one.values()) for one in rounds[:-1]) < 2:
+        return []
+    lines = ["", f"{'filter round':<16}{'short sessions':>16}{'rare items':>16}"]
+    return lines + [f"{number:<16}{one['short_session']:>16,}{one['rare_item']:>16,}" for number, one in enumerate(rounds[:-1], 1)]
 
 
 def _period_line(manifest: dict, name: str) -> str:
     sizes = manifest["periods"][name]
     start = manifest["first_time"] if name == "global" else manifest["cuts"][f"{name}_from"]
-    return f"{name:<10}{sizes['events']:>14,}{sizes['sessions']:>12,}{sizes['users']:>12,}  {iso(start)}"
+    return f"{name:<10}{sizes['events']:>14,}{sizes['sessions']:>12,}{sizes['users']:>12,}  {_lengths(sizes):<34}{iso(start)}"
+
+
+def _lengths(sizes: dict) -> str:
+    return " ".join(f"{name} {length}" for name, length in sizes["session_length"].items())
 
 
 def histograms(dataset: Dataset) -> str:

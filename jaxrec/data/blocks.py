@@ -10,6 +10,9 @@ import numpy as np
 
 from jaxrec.data.dataset import Dataset
 
+HISTORIES_AT_ONCE = 64
+"""Sessions whose histories are counted in one piece: enough to be fast, few enough that long histories fit into memory."""
+
 
 class Block(NamedTuple):
     """What one update learns from.
@@ -54,6 +57,16 @@ def round_up(value: int) -> int:
     return 1 << max(int(value) - 1, 0).bit_length()
 
 
+def runs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(number of its run, place in it) of every element, where runs of these lengths stand one after another.
+
+    >>> [part.tolist() for part in runs(np.array([2, 0, 3]))]
+    [[0, 0, 2, 2, 2], [0, 1, 0, 1, 2]]
+    """
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    return number, np.arange(len(number)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
 class Histories:
     """Every user's own events in order of time, for the items that a user clicked before a given session.
 
@@ -65,6 +78,8 @@ class Histories:
         self._dataset = dataset
         by_user = np.argsort(dataset.users, kind="stable")
         self._sessions = by_user
+        self._place = np.empty_like(by_user)
+        self._place[by_user] = np.arange(len(by_user))
         self._first = np.searchsorted(dataset.users[by_user], np.arange(dataset.n_users + 1))
 
     def sessions_of(self, user: int, before: int) -> np.ndarray:
@@ -72,16 +87,24 @@ class Histories:
         own = self._sessions[self._first[user] : self._first[user + 1]]
         return own[: np.searchsorted(own, before)]
 
-    def counts_before(self, session: int) -> tuple[np.ndarray, np.ndarray]:
-        """(distinct items, counts) of what the session's user clicked before it started."""
-        user = int(self._dataset.users[session])
-        if user < 0:
-            return np.zeros(0, np.int32), np.zeros(0, np.int64)
+    def counts_before_each(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(row, item, count), in this order, of what the user of sessions[row] clicked before that session started."""
+        firsts = range(0, len(sessions), HISTORIES_AT_ONCE)
+        parts = [self._count(sessions[first : first + HISTORIES_AT_ONCE]) for first in firsts]
+        row, items, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return row + np.repeat(firsts, [len(part[0]) for part in parts]), items, counts
+
+    def _count(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         offsets, items, times = self._dataset.offsets, self._dataset.items, self._dataset.times
-        start = times[offsets[session]]
-        spans = [slice(offsets[s], offsets[s + 1]) for s in self.sessions_of(user, session)]
-        known = [items[span][times[span] <= start] for span in spans]
-        return np.unique(np.concatenate([np.zeros(0, np.int32), *known]), return_counts=True)
+        users, place = self._dataset.users[sessions], self._place[sessions]
+        begin = np.where(users < 0, place, self._first[users])
+        row, before = runs(place - begin)
+        earlier = self._sessions[begin[row] + before]
+        number, step = runs(offsets[earlier + 1] - offsets[earlier])
+        event, row = offsets[earlier][number] + step, row[number]
+        known = times[event] <= times[offsets[sessions]][row]
+        found, counts = np.unique(row[known] * self._dataset.n_items + items[event[known]], return_counts=True)
+        return *np.divmod(found, self._dataset.n_items), counts
 
 
 def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int = 2048) -> Iterator[SessionBlock]:
@@ -91,7 +114,7 @@ def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int =
     """
     sessions = np.asarray(sessions, np.int64)
     steps = np.diff(dataset.offsets)[sessions] - 1
-    widths = np.array([round_up(n) for n in steps], np.int64)
+    widths = np.array([round_up(n) for n in range(steps.max(initial=0) + 1)])[steps]
     histories = Histories(dataset)
     for width in np.unique(widths):
         of_width = sessions[widths == width]
@@ -101,8 +124,9 @@ def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int =
 
 
 def _session_block(dataset: Dataset, histories: Histories, sessions: np.ndarray, rows: int, width: int) -> SessionBlock:
-    counts = [histories.counts_before(int(s)) for s in sessions]
-    distinct = round_up(max(len(items) for items, _ in counts))
+    row, items, counts = histories.counts_before_each(sessions)
+    held = np.bincount(row, minlength=len(sessions))
+    distinct = round_up(held.max())
     block = SessionBlock(
         items=np.zeros((rows, width + 1), np.int32),
         mask=np.zeros((rows, width), bool),
@@ -111,12 +135,13 @@ def _session_block(dataset: Dataset, histories: Histories, sessions: np.ndarray,
         history_items=np.full((rows, distinct), -1, np.int32),
         history_counts=np.zeros((rows, distinct), np.float32),
     )
-    for row, (session, (items, count)) in enumerate(zip(sessions, counts, strict=True)):
-        events = dataset.session(session)
-        block.items[row, : len(events)] = events
-        block.mask[row, : len(events) - 1] = True
-        block.history_items[row, : len(items)] = items
-        block.history_counts[row, : len(items)] = count
+    place = runs(held)[1]
+    block.history_items[row, place] = items
+    block.history_counts[row, place] = counts
+    first, lengths = dataset.offsets[sessions], dataset.offsets[sessions + 1] - dataset.offsets[sessions]
+    row, place = runs(lengths)
+    block.items[row, place] = dataset.items[first[row] + place]
+    block.mask[: len(sessions)] = np.arange(width) < lengths[:, np.newaxis] - 1
     block.sessions[: len(sessions)] = sessions
     block.users[: len(sessions)] = dataset.users[sessions]
     return block

@@ -5,9 +5,12 @@ contiguous range of sessions.
 """
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+
+from jaxrec.errors import InputError
 
 PERIODS = ("global", "personal", "test")
 
@@ -20,10 +23,11 @@ class Dataset:
       items: item index of every event, [events] int32.
       times: seconds since 1970 (UTC) of every event, [events] int64.
       offsets: session s holds events offsets[s]:offsets[s + 1], [sessions + 1] int64.
-      users: user index of every session, [sessions] int32; -1 in a log without users.
+      users: user index of every session, [sessions] int32; -1 without a user.
       period_offsets: period p holds sessions period_offsets[p]:period_offsets[p + 1], [4].
       item_counts: events of every item in the global period, [items] int64.
       n_users: number of users; 0 in a log without users.
+      behaviors: code of every event's behaviour, [events] int16, named by `manifest["behaviors"]`; None in a log without behaviours.
       manifest: the account of how the dataset came to be (see `jaxrec.data.prepare`).
       folder: where it lies; None for a dataset that was never written.
     """
@@ -35,6 +39,7 @@ class Dataset:
     period_offsets: tuple[int, int, int, int]
     item_counts: np.ndarray
     n_users: int
+    behaviors: np.ndarray | None = None
     manifest: dict = dataclasses.field(default_factory=dict)
     folder: Path | None = None
 
@@ -54,3 +59,17 @@ class Dataset:
     def session(self, number: int) -> np.ndarray:
         """Item indices of one session, [events of the session]."""
         return self.items[self.offsets[number] : self.offsets[number + 1]]
+
+    def of_behaviors(self, names: Collection[str]) -> np.ndarray:
+        """Which events have one of the named behaviours, [events] bool.
+
+        Raises:
+          InputError: the log has no such behaviour.
+        """
+        known = list(self.manifest.get("behaviors", {}))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(
+                f"--train_behaviors: expected behaviours of the dataset ({', '.join(known) or 'it has none'}); got {', '.join(unknown)}"
+            )
+        return np.isin(self.behaviors, [known.index(name) for name in names])

@@ -7,7 +7,10 @@ import heapq
 
 import numpy as np
 
-from jaxrec.data.blocks import Block
+from jaxrec.data.blocks import Block, runs
+
+SESSIONS_AT_ONCE = 8192
+"""Sessions that are written into the plan in one piece, so that what is computed per event stays in the processor's cache."""
 
 
 def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 1) -> Block:
@@ -28,34 +31,42 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
     >>> plan_lanes(events, offsets, lanes=1, steps=4).items.tolist()
     [[[1, 2, 3, 4, 5]], [[5, 6, 7, 0, 0]]]
     """
-    lengths = np.diff(offsets)
-    reads = np.where(lengths > 1, lengths - (steps == 1), 0)
-    lane, start, end = _assign(reads, lanes)
-    session = np.repeat(np.arange(len(reads)), reads)
-    place = np.arange(len(session)) - np.repeat(np.cumsum(reads) - reads, reads)
-    event, predicts = offsets[session] + place, place < lengths[session] - 1
-    block, step = np.divmod(start[session] + place, steps)
+    pairs = np.diff(offsets) - 1
+    first, pairs = offsets[:-1][pairs > 0], pairs[pairs > 0]
+    reads = pairs + (steps > 1)
+    begin, end = _assign(reads, lanes)
     blocks = -(-end // steps)
     plan = Block(
         items=np.zeros((blocks, lanes, steps + 1), np.int32),
         mask=np.zeros((blocks, lanes, steps), bool),
         reset=np.zeros((blocks, lanes, steps), bool),
     )
-    plan.items[block, lane[session], step] = items[event]
-    plan.mask[block, lane[session], step] = predicts
-    plan.reset[block, lane[session], step] = place == 0
-    targets = block[predicts], lane[session][predicts], step[predicts] + 1
-    plan.items[targets] = items[event[predicts] + 1]
+    for at in range(0, len(first), SESSIONS_AT_ONCE):
+        part = slice(at, at + SESSIONS_AT_ONCE)
+        _write(plan, items, first[part], pairs[part], reads[part], begin[part])
     return plan
 
 
-def _assign(lengths: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(lane, first step) of every session and the steps of the longest lane, where the lane that is free first takes the next session."""
-    lane, start = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
-    free = [(0, number) for number in range(lanes)]
-    for session, length in enumerate(lengths.tolist()):
-        if length:
-            begin, number = free[0]
-            heapq.heapreplace(free, (begin + length, number))
-            lane[session], start[session] = number, begin
-    return lane, start, max(end for end, _ in free)
+def _assign(reads: np.ndarray, lanes: int) -> tuple[np.ndarray, int]:
+    """Where every session begins, as step * lanes + lane, [sessions], and the steps of the longest lane.
+
+    The lane that is free first takes the next session, the first of them where several are. So the heap holds where each lane goes on,
+    as one number that orders them by step, then by lane.
+    """
+    free = list(range(lanes))
+    taken = (heapq.heapreplace(free, free[0] + length) for length in memoryview(reads * lanes))
+    return np.fromiter(taken, np.int64, len(reads)), max(free) // lanes
+
+
+def _write(plan: Block, items: np.ndarray, first: np.ndarray, pairs: np.ndarray, reads: np.ndarray, begin: np.ndarray) -> None:
+    """Write sessions into the plan, all arguments but the first two by session: first event, pairs and reads, and where it begins."""
+    lanes, steps = plan.mask.shape[1:]
+    session, place = runs(reads)
+    event = first[session] + place
+    step, lane = np.divmod(begin[session] + place * lanes, lanes)
+    block, step = np.divmod(step, steps)
+    predicts = place < pairs[session]
+    plan.items[block, lane, step] = items[event]
+    plan.mask[block, lane, step] = predicts
+    plan.reset[block, lane, step] = place == 0
+    plan.items[block[predicts], lane[predicts], step[predicts] + 1] = items[event[predicts] + 1]

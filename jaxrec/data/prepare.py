@@ -1,66 +1,99 @@
 """Prepare: from a published log to a dataset folder, with an account of every row."""
 
+import contextlib
 import dataclasses
-import glob
+import fractions
+import functools
 import logging
+import shutil
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+from tqdm import tqdm
 
 from jaxrec.data.account import overlap_with_training, sizes
-from jaxrec.data.cuts import Cuts, check_cuts, iso, parse_cut, parse_instant
-from jaxrec.data.dataset import Dataset
-from jaxrec.data.events import NANOSECONDS, Events, join, select
-from jaxrec.data.formats import FORMATS, ColumnOptions, read_log
-from jaxrec.data.sessions import SessionLog, arrange, filter_events, sessionise
-from jaxrec.data.storage import MANIFEST, load_dataset, read_manifest, refuse_foreign, write_dataset
+from jaxrec.data.preparing.arrange import Order, order_of, write_events
+from jaxrec.data.preparing.cuts import Cuts, check_cuts, iso, parse_cut, parse_instant
+from jaxrec.data.preparing.filters import Kept, filter_events
+from jaxrec.data.preparing.intake import Intake, Wanted, take_in
+from jaxrec.data.preparing.names import positions
+from jaxrec.data.preparing.rows import Rows
+from jaxrec.data.preparing.session_log import SessionLog, write_sessions
+from jaxrec.data.preparing.sessions import sessionise
+from jaxrec.data.reading.formats import Log, ReadOptions, open_log
+from jaxrec.data.reading.sources import input_files
+from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.storage import FEATURES, MANIFEST, finish_dataset, load_dataset, open_arrays, read_manifest, refuse_foreign, write_names
 from jaxrec.errors import InputError
+from jaxrec.files import whole_file, whole_folder
 from jaxrec.options import Options, option
 
 log = logging.getLogger("jaxrec")
 
 DEFAULT_CUTS = ("0.7", "0.85")  # of a log with users, where none is given; a log without users has the second alone
 _CUT_HELP = "ISO-8601 instant with a zone, unix seconds, or a fraction in (0, 1) of all events in time order"
+BAD_LINES = "bad_lines.csv"
+EVENT_ARRAYS = ("items", "times", "behaviors")
+_GIGABYTE = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareOptions(Options):
-    """How a log becomes sessions and periods."""
+    """How the rows of a log become sessions and periods."""
 
-    format: str = option("auto", "format of the log; auto: recognised from its first line", choices=("auto", *FORMATS))
-    item_field: str = option("item", "what is recommended", choices=("item", "category"))
     behaviors: tuple[str, ...] = option((), "behaviours to keep; empty: all")
+    time_from: str | None = option(None, "events before this instant are dropped: ISO-8601 with a zone, or unix seconds")
+    time_to: str | None = option(None, "events from this instant on are dropped: ISO-8601 with a zone, or unix seconds")
     session_gap_minutes: float = option(30.0, "a log without sessions: a new one starts when a user's gap is greater", minimum=0)
+    drop_duplicates: bool = option(False, "drop rows that repeat an earlier one in everything: session or user, item, time, behaviour")
+    drop_repeats: bool = option(False, "drop events of the same item as the one before in their session")
     min_session_length: int = option(2, "shorter sessions are dropped", minimum=1)
+    max_session_length: int | None = option(None, "longer sessions are split into pieces of nearly equal length", minimum=2)
     min_item_support: int = option(1, "items with fewer events in the global period are dropped", minimum=1)
     personal_from: str | None = option(None, f"start of the personal period: {_CUT_HELP} (default with users and no --test_input: 0.7)")
     test_from: str | None = option(None, f"start of the test period: {_CUT_HELP} (default without --test_input: 0.85)")
-    time_from: str | None = option(None, "events before this instant are dropped: ISO-8601 with a zone, or unix seconds")
-    time_to: str | None = option(None, "events from this instant on are dropped: ISO-8601 with a zone, or unix seconds")
+    memory_limit_gb: float = option(
+        6.0, "memory to work in; rows beyond it wait on disk, only some numbers per session, item and user do not", minimum=0.25
+    )
 
 
-class Prepared(NamedTuple):
-    """A dataset that is not yet written, with the text of every item index and every user index."""
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much is worked on at once.
 
-    dataset: Dataset
-    item_names: pa.Array
-    user_names: pa.Array
+    Attributes:
+      chunk_bytes: bytes of a log that are parsed at once.
+      part_rows: rows that are sorted at once.
+      most_events: events that are arranged at once.
+    """
+
+    chunk_bytes: int
+    part_rows: int
+    most_events: int
+
+
+def budget(memory_limit_gb: float) -> Budget:
+    """Shares of the memory to work in; measured: a byte of text takes 4, a row in work 130 on each of up to 4 threads, an event 40."""
+    share = memory_limit_gb * _GIGABYTE / 4
+    return Budget(chunk_bytes=min(int(share / 8), 1 << 27), part_rows=min(int(share / 520), 1 << 21), most_events=int(share / 40))
 
 
 def prepare(
-    inputs: list[Path], test_inputs: list[Path], options: PrepareOptions, columns: ColumnOptions, folder: Path, overwrite: bool = False
+    inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, options: PrepareOptions, folder: Path, overwrite: bool = False
 ) -> dict:
     """Read a log, write a dataset folder, whole or not at all; one that was made the same way before is kept.
 
     Args:
       inputs: files of the log; names may be patterns such as logs/*.csv, or comma-separated lists.
       test_inputs: files that are the whole test period; empty where the log itself is cut.
-      options: how.
-      columns: where the columns of a csv are.
-      folder: the dataset.
+      reading: how the files are read.
+      options: how their rows become sessions and periods.
+      folder: the dataset; lines that could not be read are kept beside it, in FOLDER.bad_lines.csv.
       overwrite: whether a dataset that was made otherwise is replaced.
 
     Returns:
@@ -70,25 +103,53 @@ def prepare(
       InputError: a file or an option is wrong, or the folder holds another dataset.
     """
     inputs, test_inputs = input_files(inputs, "input"), input_files(test_inputs, "test_input")
-    settings = _settings(inputs, test_inputs, options, columns)
+    settings = _settings(inputs, test_inputs, reading, options)
     refuse_foreign(folder)
     kept = _kept(folder, settings, overwrite)
     if kept is not None:
         return kept
+    work = budget(options.memory_limit_gb)
+    logs = _open(inputs, test_inputs, reading, work.chunk_bytes)
+    parts = -(-sum(map(_likely_rows, [*inputs, *test_inputs])) // work.part_rows)
     began = time.perf_counter()
-    train = read_log(inputs, options.format, options.item_field, columns)
-    test = read_log(test_inputs, train.format, options.item_field, columns) if test_inputs else None
-    if test is not None and test.columns != train.columns:
+    with whole_folder(folder) as partial:
+        account = build(logs, options, partial, parts, work.most_events)
+        _publish_bad_lines(partial / BAD_LINES, folder)
+        seconds = {"seconds": time.perf_counter() - began, "stage_seconds": account.pop("stage_seconds")}
+        manifest = {"format": logs[0].format, "columns": logs[0].columns, **settings, **account, **seconds}
+        return finish_dataset(partial, manifest)
+
+
+def _open(inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, chunk_bytes: int) -> list[Log]:
+    train = open_log(inputs, reading, chunk_bytes)
+    if not test_inputs:
+        return [train]
+    test = open_log(test_inputs, dataclasses.replace(reading, format=train.format), chunk_bytes)
+    if test.columns != train.columns:
         raise InputError(f"--test_input: expected the columns of --input ({train.columns}); got {test.columns}")
-    prepared = prepare_events(train.events, None if test is None else test.events, options)
-    manifest = {"format": train.format, "columns": train.columns, **settings, **prepared.dataset.manifest}
-    manifest["seconds"] = time.perf_counter() - began
-    return write_dataset(dataclasses.replace(prepared.dataset, manifest=manifest), prepared.item_names, prepared.user_names, folder)
+    return [train, test]
 
 
-def _settings(inputs: list[Path], test_inputs: list[Path], options: PrepareOptions, columns: ColumnOptions) -> dict:
-    """What a dataset is made from, as its manifest tells."""
-    given = {**dataclasses.asdict(options), **dataclasses.asdict(columns)}
+def _likely_rows(path: Path) -> int:
+    """About how many rows a file holds; no more than a guess is needed."""
+    unpacked = 6 if path.suffix in (".gz", ".bz2", ".zst", ".zip", ".parquet") else 1
+    return path.stat().st_size * unpacked // 30 + 1
+
+
+def _publish_bad_lines(written: Path, folder: Path) -> None:
+    path = folder.with_name(f"{folder.name}.{BAD_LINES}")
+    if not written.exists():
+        path.unlink(missing_ok=True)
+        return
+    with whole_file(path) as partial:
+        shutil.move(written, partial)
+    log.warning("lines that could not be read are kept in %s", path)
+
+
+def _settings(inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, options: PrepareOptions) -> dict:
+    """What a dataset is made from, as its manifest tells; how much memory it took to make it changes nothing."""
+    given = {**dataclasses.asdict(reading), **dataclasses.asdict(options)}
+    del given["memory_limit_gb"]
     named = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     return {
         "options": named,
@@ -137,112 +198,138 @@ def _short(value: object) -> str:
     return repr(value)
 
 
-def input_files(given: list[Path], flag: str) -> list[Path]:
-    """The files that paths, patterns and comma-separated lists of them name; patterns in order of name.
-
-    Raises:
-      InputError: a pattern fits no file.
-    """
-    found = []
-    for path in given:
-        for one in [str(path)] if path.exists() else str(path).split(","):
-            is_pattern = glob.has_magic(one) and not Path(one).exists()
-            fitting = sorted(glob.glob(one)) if is_pattern else [one]  # noqa: PTH207 (Path.glob refuses absolute patterns)
-            if not fitting:
-                raise InputError(f"--{flag}: expected files that fit {one}; there are none")
-            found += [Path(file) for file in fitting]
-    return found
-
-
-def prepare_events(train: Events, test: Events | None, options: PrepareOptions) -> Prepared:
-    """Turn events into a dataset: sessions, filters, periods and the account of them.
+def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int = 1, most_events: int = 1 << 30) -> dict:
+    """Turn logs into the files of a dataset, all but its manifest.
 
     Args:
-      train: the log.
-      test: a log of its own that is the whole test period; None where `train` is cut.
+      logs: the log and, if there is one, a log of its own that is the whole test period.
       options: how.
+      folder: takes the files; `BAD_LINES` is one of them where lines could not be read.
+      parts: into how many parts the rows are spread on disk; changes nothing in what is written.
+      most_events: how many events are arranged at once; changes nothing either.
+
+    Returns:
+      The account of every row, as the manifest holds it.
 
     Raises:
       InputError: an option does not fit the log, or nothing is left.
     """
-    events = train if test is None else join(train, test)
-    held_out = np.arange(len(events)) >= len(train)
-    rows, dropped = _wanted_rows(events, options)
-    if not rows[: len(train)].any():
-        raise InputError(f"--time_from, --time_to, --behaviors: expected events that fit them; none remains of {len(train)} rows")
-    chosen, held_out = select(events, rows), held_out[rows]
-    cuts = choose_cuts(chosen, held_out, test is not None, options)
-    sessions = sessionise(chosen, held_out, options.session_gap_minutes)
-    kept, filtered = filter_events(sessions, cuts, options.min_session_length, options.min_item_support)
-    dataset, item_codes, user_codes = arrange(sessions, kept, cuts, events.item_names, events.user_names)
-    if not dataset.period_offsets[1]:
-        length = options.min_session_length
-        raise InputError(
-            f"--min_session_length: expected sessions of {length} events in the global period; none remains of {len(events)} rows"
-        )
-    account = {"rows_read": len(events), "rows_dropped": dropped | filtered, "sessions_found": len(sessions.users), "cuts": cuts._asdict()}
-    account |= sizes(dataset, cuts) | (overlap_with_training(dataset) if test is not None else {})
-    account["warnings"] = _warnings(account, sessions, made=events.sessions is None, options=options)
-    users = pa.array([], pa.string()) if events.user_names is None else events.user_names.take(pa.array(user_codes))
-    return Prepared(dataclasses.replace(dataset, manifest=account), events.item_names.take(pa.array(item_codes)), users)
+    seconds: dict[str, float] = {}
+    spool = folder / "spool"
+    spool.mkdir()
+    with _stage("read", seconds), tqdm(desc="reading", unit=" rows", unit_scale=True, disable=None, leave=False) as bar:
+        intake = take_in(logs, _wanted(options), spool, parts, folder / BAD_LINES, bar.update)
+    if intake.rows.moments.first is None:
+        raise InputError(f"--time_from, --time_to, --behaviors: expected events that fit them; none remains of {intake.rows_read} rows")
+    cuts = choose_cuts(intake.rows, len(logs) > 1, options)
+    with _stage("sessions", seconds):
+        cut = (options.session_gap_minutes, options.drop_duplicates, options.drop_repeats, options.max_session_length)
+        sessions = write_sessions(intake.rows, lambda rows: sessionise(rows, *cut))
+    with _stage("filter", seconds):
+        kept = filter_events(sessions, len(intake.rows.items), cuts, options.min_session_length, options.min_item_support)
+    if not kept.support.any():
+        fault = f"expected sessions of {options.min_session_length} events in the global period; none remains"
+        raise InputError(f"--min_session_length: {fault} of {intake.rows_read} rows")
+    with _stage("arrange", seconds):
+        order = order_of(sessions, kept, intake.rows.items, intake.rows.users)
+        columns = EVENT_ARRAYS if len(intake.rows.behaviors) else EVENT_ARRAYS[:2]
+        write_events(sessions, kept, order, columns, folder, most_events)
+        _write_lines(sessions, kept, order, intake, folder)
+        features = _write_features(logs, intake, order, folder)
+    shutil.rmtree(spool)
+    account = _account(intake, sessions, kept, cuts) | {"features": features}
+    found = open_arrays(folder, len(order.user_codes))
+    account |= sizes(found, cuts, intake.rows.behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
+    account["warnings"] = _warnings(account, sessions, options, made=not len(intake.rows.sessions))
+    return account | {"stage_seconds": seconds}
 
 
-def _wanted_rows(events: Events, options: PrepareOptions) -> tuple[np.ndarray, dict[str, int]]:
-    """(which rows have a wanted behaviour and time, [rows] bool; how many do not, by reason)."""
-    wanted = _wanted_behaviors(events, options.behaviors)
-    of_behavior = int(np.count_nonzero(wanted))
-    start, end = (None if text is None else parse_instant(text, name) * NANOSECONDS for name, text in _window(options).items())
-    if start is not None:
-        wanted &= events.times >= start
-    if end is not None:
-        wanted &= events.times < end
-    return wanted, {"behavior": len(events) - of_behavior, "outside_time": of_behavior - int(np.count_nonzero(wanted))}
+@contextlib.contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began
+    if seconds[name] > 5:
+        log.info("%s: %.0f s", name, seconds[name])
 
 
-def _window(options: PrepareOptions) -> dict[str, str | None]:
-    return {"time_from": options.time_from, "time_to": options.time_to}
+def _wanted(options: PrepareOptions) -> Wanted:
+    given = {"time_from": options.time_from, "time_to": options.time_to}
+    return Wanted(options.behaviors, **{n: None if text is None else parse_instant(text, n) * NANOSECONDS for n, text in given.items()})
 
 
-def _wanted_behaviors(events: Events, behaviors: tuple[str, ...]) -> np.ndarray:
-    if not behaviors:
-        return np.ones(len(events), bool)
-    if events.behaviors is None:
-        raise InputError(f"--behaviors: expected none, the log has no behaviours; got {','.join(behaviors)}")
-    found = events.behavior_names.to_pylist()
-    unknown = [name for name in behaviors if name not in found]
-    if unknown:
-        raise InputError(f"--behaviors: expected behaviours of the log ({', '.join(sorted(found))}); got {', '.join(unknown)}")
-    return np.isin(events.behaviors, [found.index(name) for name in behaviors])
-
-
-def choose_cuts(events: Events, held_out: np.ndarray, has_test: bool, options: PrepareOptions) -> Cuts:
-    """The cuts that the options name, or the default ones.
-
-    Args:
-      events: all parsed events, before any filter by length or support.
-      held_out: which of them come from a test file, [rows] bool.
-      has_test: whether there is a test file.
-      options: may name cuts.
-    """
+def choose_cuts(rows: Rows, has_test: bool, options: PrepareOptions) -> Cuts:
+    """The cuts that the options name, or the default ones; fractions are of the rows, before any filter by length or support."""
     personal, test = options.personal_from, options.test_from
-    if personal is not None and events.users is None:
+    if personal is not None and not len(rows.users):
         raise InputError(f"--personal_from: expected none, the log has no users; got {personal}")
     if has_test and test is not None:
         raise InputError(f"--test_from: expected none, --test_input is the whole test period; got {test}")
-    if not has_test and test is None:
-        if personal is not None:
-            raise InputError(f"--test_from: expected a cut, because --personal_from is given ({personal}); got none")
-        personal, test = (DEFAULT_CUTS[0] if events.users is not None else None), DEFAULT_CUTS[1]
-    times = events.times[~held_out]
+    if not has_test and test is None and personal is not None:
+        raise InputError(f"--test_from: expected a cut, because --personal_from is given ({personal}); got none")
     given = {"personal_from": personal, "test_from": test}
-    cuts = Cuts(**{name: None if text is None else parse_cut(text, name, times) for name, text in given.items()})
-    check_cuts(cuts, times)
+    if not has_test and test is None:
+        given = {"personal_from": DEFAULT_CUTS[0] if len(rows.users) else None, "test_from": DEFAULT_CUTS[1]}
+    second_at = functools.partial(_second_at, rows)
+    cuts = Cuts(**{name: None if text is None else parse_cut(text, name, second_at) for name, text in given.items()})
+    asked = [name for name in given if getattr(options, name) is not None]
+    check_cuts(cuts, rows.moments.first, rows.moments.last, asked)
     return cuts
 
 
-def _warnings(account: dict, sessions: SessionLog, *, made: bool, options: PrepareOptions) -> list[str]:
+def _second_at(rows: Rows, share: fractions.Fraction) -> int:
+    parts = (rows.part(number) for number in range(rows.parts))
+    return rows.moments.second_at(share, (part["time"][~part["held_out"]] for part in parts))
+
+
+def _write_lines(log: SessionLog, kept: Kept, order: Order, intake: Intake, folder: Path) -> None:
+    """Write the arrays of sessions and items, and the names of items and users."""
+    codes = log.users[order.sessions]
+    index = positions(order.user_codes, max(len(intake.rows.users), 1))
+    arrays = {
+        "offsets": order.offsets,
+        "users": np.where(codes < 0, np.int32(-1), index[codes]),
+        "period_offsets": order.period_offsets,
+        "item_counts": kept.support[order.item_codes],
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    texts = (names.take(pa.array(codes)) for names, codes in ((intake.rows.items, order.item_codes), (intake.rows.users, order.user_codes)))
+    write_names(folder, arrays["item_counts"], *texts)
+
+
+def _write_features(logs: Sequence[Log], intake: Intake, order: Order, folder: Path) -> list[str]:
+    """Write what the log and a companion file of it say about the items, if they say anything; names of the features."""
+    columns = {name: feature.texts(order.item_codes) for name, feature in intake.features.items()}
+    companion = logs[0].item_features
+    if companion is not None:
+        names = companion["item"].combine_chunks().cast(pa.large_string())
+        row = pa.compute.index_in(intake.rows.items.take(pa.array(order.item_codes)), value_set=names)
+        columns |= {name: companion[name].combine_chunks().take(row) for name in companion.column_names if name != "item"}
+    if columns:
+        pa.parquet.write_table(pa.table({"index": np.arange(len(order.item_codes), dtype=np.int32), **columns}), folder / FEATURES)
+    return list(columns)
+
+
+def _account(intake: Intake, sessions: SessionLog, kept: Kept, cuts: Cuts) -> dict:
+    filtered = dict.fromkeys(("short_session", "rare_item", "unknown_item"), 0)
+    for one in kept.rounds:
+        for reason, count in one.items():
+            filtered[reason] += count
+    return {
+        "rows_read": intake.rows_read,
+        "rows_dropped": intake.dropped | sessions.dropped | filtered,
+        "rounds": kept.rounds,
+        "duplicate_rows": sessions.duplicates,
+        "bad_lines": [line._asdict() for line in intake.bad_lines],
+        "sessions_found": len(sessions.lengths),
+        "cuts": cuts._asdict(),
+    }
+
+
+def _warnings(account: dict, sessions: SessionLog, options: PrepareOptions, *, made: bool) -> list[str]:
     found = []
-    single = np.mean(np.bincount(sessions.session) == 1)
+    single = np.mean(sessions.lengths == 1)
     if made and single > 0.5:
         made_by = f"a gap of {options.session_gap_minutes:g} minutes"
         found.append(f"{single:.0%} of the sessions made by {made_by} hold one event; a larger --session_gap_minutes may suit this log")

@@ -1,26 +1,30 @@
 """The dataset on disk: a folder of arrays, two tables of names and a manifest; memory-mapped when read.
 
-`vocabulary.parquet` has the columns index, item (text) and events (in the global period); `users.parquet` has index and user (text).
+`vocabulary.parquet` has the columns index, item (text) and events (in the global period); `users.parquet` has index and user (text);
+`features.parquet`, where the log says something about its items, has index and a column of text per feature.
 """
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from jaxrec.data.cuts import iso
 from jaxrec.data.dataset import PERIODS, Dataset
+from jaxrec.data.preparing.cuts import iso
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, sha256, whole_folder, write_json
 
-VERSION = 1
+VERSION = 2
 ARRAYS = ("items", "times", "offsets", "users", "period_offsets", "item_counts")
-MANIFEST, VOCABULARY, USERS = "manifest.json", "vocabulary.parquet", "users.parquet"
+OPTIONAL_ARRAYS = ("behaviors",)
+MANIFEST, VOCABULARY, USERS, FEATURES = "manifest.json", "vocabulary.parquet", "users.parquet", "features.parquet"
 
 
 def write_dataset(dataset: Dataset, item_names: pa.Array, user_names: pa.Array, folder: Path) -> dict:
-    """Write a dataset folder, whole or not at all, over what stood there.
+    """Write a dataset that is held in memory, whole or not at all, over what stood there.
 
     Args:
       dataset: what to write.
@@ -36,15 +40,35 @@ def write_dataset(dataset: Dataset, item_names: pa.Array, user_names: pa.Array, 
     """
     refuse_foreign(folder)
     with whole_folder(folder) as partial:
-        arrays = {name: np.asarray(getattr(dataset, name)) for name in ARRAYS}
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array)
-        _write_names(partial, dataset, item_names, user_names)
-        shapes = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
-        checksums = {file.name: sha256(file) for file in sorted(partial.iterdir())}
-        manifest = {"version": VERSION, **dataset.manifest, "arrays": shapes, "checksums": checksums}
-        write_json(partial / MANIFEST, manifest)
-        load_dataset(partial, verify=False)
+        for name in (*ARRAYS, *OPTIONAL_ARRAYS):
+            if getattr(dataset, name) is not None:
+                np.save(partial / f"{name}.npy", np.asarray(getattr(dataset, name)))
+        write_names(partial, dataset.item_counts, item_names, user_names)
+        return finish_dataset(partial, dataset.manifest)
+
+
+def write_names(folder: Path, item_counts: np.ndarray, item_names: pa.Array, user_names: pa.Array) -> None:
+    """Write the tables of items and users."""
+    items = {"index": np.arange(len(item_names), dtype=np.int32), "item": item_names, "events": item_counts}
+    pa.parquet.write_table(pa.table(items), folder / VOCABULARY)
+    users = {"index": np.arange(len(user_names), dtype=np.int32), "user": user_names}
+    pa.parquet.write_table(pa.table(users), folder / USERS)
+
+
+def finish_dataset(folder: Path, manifest: dict) -> dict:
+    """Add the manifest to a folder of arrays and tables, with their shapes and checksums, and check what was written.
+
+    Returns:
+      The manifest as written.
+    """
+    names = [name for name in (*ARRAYS, *OPTIONAL_ARRAYS) if (folder / f"{name}.npy").exists()]
+    shapes = {name: _shape(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
+    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
+    with ThreadPoolExecutor() as pool:
+        checksums = dict(zip([file.name for file in files], pool.map(sha256, files), strict=True))
+    manifest = {"version": VERSION, **manifest, "arrays": shapes, "checksums": checksums}
+    write_json(folder / MANIFEST, manifest)
+    check_periods(load_dataset(folder))
     return manifest
 
 
@@ -56,19 +80,12 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def _write_names(folder: Path, dataset: Dataset, item_names: pa.Array, user_names: pa.Array) -> None:
-    items = {"index": np.arange(dataset.n_items, dtype=np.int32), "item": item_names, "events": dataset.item_counts}
-    pa.parquet.write_table(pa.table(items), folder / VOCABULARY)
-    users = {"index": np.arange(dataset.n_users, dtype=np.int32), "user": user_names}
-    pa.parquet.write_table(pa.table(users), folder / USERS)
-
-
-def load_dataset(folder: Path, verify: bool = True) -> Dataset:
-    """Open a dataset; its arrays stay on disk and are read where they are used.
+def load_dataset(folder: Path, verify: bool = False) -> Dataset:
+    """Open a dataset in an instant: its arrays stay on disk and are read where they are used.
 
     Args:
       folder: as `prepare` wrote it.
-      verify: compare the checksum of every file; shapes and the periods are compared always.
+      verify: read everything to compare checksums, and the start of every session with its period; sizes and shapes are compared always.
 
     Raises:
       InputError: no dataset, one of another version, or a file that is missing or damaged; names the file, what was expected and what came.
@@ -76,11 +93,18 @@ def load_dataset(folder: Path, verify: bool = True) -> Dataset:
     manifest = read_manifest(folder)
     for name, digest in manifest["checksums"].items():
         _check_file(folder / name, digest if verify else None)
-    arrays = {name: _map(folder / f"{name}.npy", manifest["arrays"][name]) for name in ARRAYS}
-    arrays["period_offsets"] = tuple(int(n) for n in arrays["period_offsets"])
-    dataset = Dataset(**arrays, n_users=manifest["users"], manifest=manifest, folder=folder)
-    check_periods(dataset)
+    dataset = open_arrays(folder, manifest["users"], manifest["arrays"])
+    dataset = dataclasses.replace(dataset, manifest=manifest, folder=folder)
+    if verify:
+        check_periods(dataset)
     return dataset
+
+
+def open_arrays(folder: Path, n_users: int, expected: dict | None = None) -> Dataset:
+    """The arrays of a dataset, mapped from disk; `expected` are their shapes and types, by name."""
+    names = [name for name in (*ARRAYS, *OPTIONAL_ARRAYS) if (folder / f"{name}.npy").exists()] if expected is None else expected
+    arrays = {name: _map(folder / f"{name}.npy", None if expected is None else expected[name]) for name in names}
+    return Dataset(**arrays | {"period_offsets": tuple(int(n) for n in arrays["period_offsets"])}, n_users=n_users)
 
 
 def read_manifest(folder: Path) -> dict:
@@ -100,6 +124,11 @@ def read_manifest(folder: Path) -> dict:
 def load_vocabulary(folder: Path) -> np.ndarray:
     """Text of every item index, [items] of str objects."""
     return _read_column(folder / VOCABULARY, "item")
+
+
+def load_features(folder: Path) -> pa.Table | None:
+    """What the log says about items: one row per item index, one column of text per feature; None where it says nothing."""
+    return pa.parquet.read_table(folder / FEATURES).drop_columns(["index"]) if (folder / FEATURES).exists() else None
 
 
 def load_users(folder: Path) -> np.ndarray:
@@ -135,13 +164,16 @@ def _check_file(path: Path, digest: str | None) -> None:
         raise InputError(f"{path}: expected sha256 {digest}; got {got}: the file is damaged")
 
 
-def _map(path: Path, expected: dict) -> np.ndarray:
+def _shape(array: np.ndarray) -> dict:
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
+
+
+def _map(path: Path, expected: dict | None) -> np.ndarray:
     try:
         array = np.asarray(np.load(path, mmap_mode="r"))
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: expected an array; got a damaged file ({error})") from None
-    got = {"shape": list(array.shape), "dtype": str(array.dtype)}
-    if got != expected:
+    if expected is not None and (got := _shape(array)) != expected:
         raise InputError(f"{path}: expected {expected['dtype']} {expected['shape']}; got {got['dtype']} {got['shape']}")
     return array
 

@@ -72,7 +72,7 @@ class PersonalOptions(Options):
 
     @property
     def rule(self) -> Rule:
-        return Rule(self.personal_loss, self.personal_optimizer, in_batch=False)
+        return Rule(loss=self.personal_loss, optimizer=self.personal_optimizer, in_batch=False)
 
 
 class UserEvents(NamedTuple):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrec.data.blocks import Block
-from jaxrec.learning.losses import LOSSES
+from jaxrec.learning.losses import loss_of
 from jaxrec.learning.negatives import Negatives
 from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, init_rows, merge_duplicates
 from jaxrec.models.recommender import TABLES, Model, Params
@@ -24,6 +24,7 @@ class Rule:
 
     Attributes:
       loss: a name of `LOSSES`.
+      bpreg, elu_param: of bpr-max.
       optimizer: a name of `OPTIMIZERS`.
       momentum: of the optimizer.
       in_batch: whether the targets of other rows at the same step are negatives too.
@@ -31,6 +32,8 @@ class Rule:
     """
 
     loss: str = "cross-entropy"
+    bpreg: float = 1.0
+    elu_param: float = 0.5
     optimizer: str = "adagrad"
     momentum: float = 0.0
     in_batch: bool = True
@@ -75,7 +78,7 @@ def block_loss(
     vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, block.reset, keep)
     score = _against_batch if rule.in_batch else _against_negatives
     target, others, counts = score(rows, vectors, rows["target_bias"] + negatives.target_offset, negatives.offset, block.mask)
-    losses = LOSSES[rule.loss](target, others, counts)
+    losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
     scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
     return jnp.where(block.mask, losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
 

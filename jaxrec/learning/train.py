@@ -41,6 +41,8 @@ class LossOptions(Options):
     """What an update minimises; names as in GRU4Rec."""
 
     loss: str = option("cross-entropy", "loss over the targets of the other lanes and n_sample more items", choices=tuple(LOSSES))
+    bpreg: float = option(1.0, "bpr-max: weight of the regularisation of the negatives' scores", minimum=0.0)
+    elu_param: float = option(0.5, "bpr-max: scale of ELU below zero on the scores; 0: no ELU", minimum=0.0)
     n_sample: int = option(2048, "negatives drawn for each update, shared by all lanes", minimum=0)
     sample_alpha: float = option(0.5, "negatives are drawn from popularity to this power", minimum=0.0)
     logq: float = option(1.0, "strength of the correction that takes popularity out of the training scores", minimum=0.0)
@@ -60,6 +62,7 @@ class RunOptions(Options):
     """How training runs."""
 
     epochs: int = option(20, "passes over the global period (at most, where validation stops earlier)", minimum=1)
+    train_behaviors: tuple[str, ...] = option((), "behaviours whose events are trained on; empty: all (evaluation keeps all)")
     lanes: int = option(32, "sessions trained side by side", minimum=1)
     bptt_steps: int = option(1, "steps of a lane that the gradient passes back through; 1 as published", minimum=1)
     dropout_p_embed: float = option(0.3, "dropout of the input item rows", minimum=0.0, maximum=0.99)
@@ -116,7 +119,16 @@ class Recipe:
     run: RunOptions = RunOptions()
 
     def rule(self, lanes: int) -> Rule:
-        return Rule(self.loss.loss, self.optimizer.optimizer, self.optimizer.momentum, in_batch=True, scale=lanes * self.run.bptt_steps)
+        loss, optimizer = self.loss, self.optimizer
+        return Rule(
+            loss=loss.loss,
+            bpreg=loss.bpreg,
+            elu_param=loss.elu_param,
+            optimizer=optimizer.optimizer,
+            momentum=optimizer.momentum,
+            in_batch=True,
+            scale=lanes * self.run.bptt_steps,
+        )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)

@@ -10,7 +10,7 @@ from jaxrec.evaluation.users import bootstrap_gain
 from jaxrec.report.environment import environment
 from jaxrec.report.results import DATASET, Results, read_results
 
-DATASET_EXTRAS = ("rows_read", "rows_dropped", "periods", "straddling_events", "warnings")
+DATASET_EXTRAS = ("rows_read", "rows_dropped", "periods", "straddling_events", "test_sessions_before_training_end", "warnings")
 DEVICE_KEYS = (
     *("model_bytes", "recommend_p50_ms", "recommend_p95_ms", "recommend_call_p50_ms", "step_p50_ms", "train_p50_ms"),
     *("recommend_max_abs_error", "train_max_abs_error", "peak_rss_mb", "threads"),

@@ -9,8 +9,8 @@ from pathlib import Path
 from jaxrec.baselines.shop_oracle import best_from_history, best_with_user, best_without_user
 from jaxrec.data.account import describe
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import ColumnOptions
 from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import Shop, ShopOptions, draw, numbers, write_log
 from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
 from jaxrec.device.measure import MeasureOptions
@@ -35,8 +35,8 @@ DEVICE_PACKAGES = ("litert_converter", "ai_edge_litert")
 class Plan:
     """Options of every stage."""
 
+    reading: ReadOptions = ReadOptions()
     prepare: PrepareOptions = PrepareOptions()
-    columns: ColumnOptions = ColumnOptions()
     shop: ShopOptions = ShopOptions()
     model: ModelOptions = ModelOptions()
     recipe: Recipe = Recipe()
@@ -78,7 +78,7 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
 def _prepare(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool) -> Dataset:
     if shop is not None:
         inputs = [_shop_log(shop, plan.shop, workdir)]
-    manifest = prepare(list(inputs), list(test_inputs), plan.prepare, plan.columns, workdir / "dataset", overwrite)
+    manifest = prepare(list(inputs), list(test_inputs), plan.reading, plan.prepare, workdir / "dataset", overwrite)
     log.info("%s", describe(manifest))
     return load_dataset(workdir / "dataset")
 

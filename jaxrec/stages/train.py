@@ -72,12 +72,18 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
 
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict:
     start, epochs, selection = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs, None
-    if start < dataset.period("global").stop and (np.diff(dataset.offsets[: start + 1]) > 1).any():
+    early, whole = (_sessions(dataset, stop, recipe.run.train_behaviors) for stop in (start, dataset.period("global").stop))
+    if recipe.run.train_behaviors and not _has_pairs(whole):
+        wanted = ",".join(recipe.run.train_behaviors)
+        raise InputError(
+            f"--train_behaviors: expected sessions of two such events or more in the global period; got {wanted}, which has none"
+        )
+    if start < dataset.period("global").stop and _has_pairs(early):
         validate = _validator(dataset, model, range(start, dataset.period("global").stop))
-        selection = fit(model, recipe, _sessions(dataset, start), folder / "selection", epochs, validate, "selection")
+        selection = fit(model, recipe, early, folder / "selection", epochs, validate, "selection")
         epochs = max(selection.history, key=lambda entry: entry[CHOSEN_BY])["epoch"]
         save_params(folder / "selection_model", selection.params)
-    final = fit(model, recipe, _sessions(dataset, dataset.period("global").stop), folder / "final", epochs, None, "final")
+    final = fit(model, recipe, whole, folder / "final", epochs, None, "final")
     save_params(folder / "model", final.params)
     _join_lines(folder)
     ranks = rank(GlobalScorer(model, final.params), dataset, dataset.period("test"))
@@ -118,11 +124,18 @@ def validation_start(dataset: Dataset, fraction: float) -> int:
     return period.stop - held
 
 
-def _sessions(dataset: Dataset, stop: int) -> Sessions:
-    """The global sessions before number `stop`, in memory."""
+def _sessions(dataset: Dataset, stop: int, behaviors: tuple[str, ...]) -> Sessions:
+    """The global sessions before number `stop`, in memory; of some behaviours' events alone where any are named."""
     offsets = np.asarray(dataset.offsets[: stop + 1])
     items = np.asarray(dataset.items[: offsets[-1]])
+    if behaviors:
+        chosen = dataset.of_behaviors(behaviors)[: offsets[-1]]
+        items, offsets = items[chosen], np.append(0, np.cumsum(chosen))[offsets]
     return Sessions(items, offsets, np.bincount(items, minlength=dataset.n_items))
+
+
+def _has_pairs(sessions: Sessions) -> bool:
+    return bool((np.diff(sessions.offsets) > 1).any())
 
 
 def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Params], dict]:

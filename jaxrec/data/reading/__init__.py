@@ -1,0 +1,1 @@
+"""Reading: files of published logs, in any of their formats, become chunks of rows."""
