@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy --data=FOLDER                            # all cases
     python -m benchmarks.accuracy --data=FOLDER --case=reference --quick   # one seed of the reference
 
-`reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters. `rsc15_default`: the same log without a preset. `taobao_default`:
-taobao categories without a preset; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
+`reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters; `rsc15_bpr_max`: with its bpr-max ones for RetailRocket, as the
+official implementation was run; `diginetica_...`: the newest quarter of Diginetica, 5 epochs, the same way. `..._default`: a log without a
+preset. `taobao_default`: taobao categories; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
 """
 
 import json
@@ -22,24 +23,40 @@ TAOBAO = (
     "--personal_from=2017-12-01T00:00+08:00",
     "--test_from=2017-12-02T00:00+08:00",
 )
-PRESET = f"--flagfile={Path(__file__).parent.parent / 'configs'}/gru4rec_rsc15.flags"
+DIGINETICA = ("--input={data}/diginetica_quarter/train.tsv", "--test_input={data}/diginetica_quarter/test.tsv", "--epochs=5")
+CONFIGS = Path(__file__).parent.parent / "configs"
+# The parameters that the official implementation was run with on diginetica_quarter for its cross-entropy.
+DIGINETICA_XE = (
+    *("--units=192", "--embedding_dim=192", "--nodense", "--loss=cross-entropy", "--lanes=128", "--dropout_p_embed=0.45"),
+    *("--dropout_p_hidden=0.15", "--learning_rate=0.1", "--n_sample=2048", "--sample_alpha=0", "--logq=1", "--validation_fraction=0"),
+)
+
+
+def preset(name: str) -> str:
+    return f"--flagfile={CONFIGS / name}.flags"
+
+
 CASES = {
-    "reference": ("rsc15_100k", "gru4rec_rsc15", (*RSC15, PRESET)),
+    "reference": ("rsc15_100k", "gru4rec_rsc15", (preset("gru4rec_rsc15"), *RSC15)),
+    "rsc15_bpr_max": ("rsc15_100k", "gru4rec_retailrocket", (preset("gru4rec_retailrocket"), *RSC15)),
     "rsc15_default": ("rsc15_100k", "none", RSC15),
+    "diginetica_bpr_max": ("diginetica_quarter", "gru4rec_diginetica", (preset("gru4rec_diginetica"), *DIGINETICA)),
+    "diginetica_xe": ("diginetica_quarter", "none", (*DIGINETICA_XE, *DIGINETICA)),
+    "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
     "taobao_default": ("taobao categories", "none", TAOBAO),
 }
 
 
 def run_case(case: str, data: Path, seed: int) -> dict:
     """The whole experiment; a row of the results."""
-    log, preset, arguments = CASES[case]
+    log, preset_name, arguments = CASES[case]
     with tempfile.TemporaryDirectory() as workdir:
         given = [argument.format(data=data) for argument in arguments]
         command = [sys.executable, "-m", "launch.experiment", *given, f"--workdir={workdir}", f"--seed={seed}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         report = json.loads((Path(workdir) / "report.json").read_text(encoding="utf-8"))
     found, personal = report["global"], report["personal"]
-    row = {"case": case, "data": log, "preset": preset, "seed": seed, "recall@20": found["recall@20"], "mrr@20": found["mrr@20"]}
+    row = {"case": case, "data": log, "preset": preset_name, "seed": seed, "recall@20": found["recall@20"], "mrr@20": found["mrr@20"]}
     row |= {"predictions": found["predictions"], "train_events_per_s": found["train_events_per_s"]}
     return row | ({} if personal is None else _personal(personal))
 

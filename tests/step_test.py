@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from small_logs import real
 from world import N_ITEMS, small_model
 
@@ -12,6 +13,7 @@ from jaxrec.data.blocks import Block
 from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import adagrad, apply, apply_rows, frozen_outside, init_rows, merge_duplicates
 from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
+from jaxrec.models.gru import GRULayer
 from jaxrec.models.recommender import Model, ModelOptions, personal_mask
 
 RATE = np.float32(0.1)
@@ -204,3 +206,75 @@ def test_recorded_updates_of_gru4rec_are_reproduced(name):
         assert float(loss) == pytest.approx(trace["loss"][update], rel=1e-5), f"update {update}"
         if update + 1 in (1, 5):
             same(trained, params_of_trace(trace, update + 1), atol=1e-4)
+
+
+def test_full_cross_entropy_is_a_softmax_over_the_catalogue_and_trains_all_rows():
+    model, params = small_model()
+    block, rule = random_block(rows=5), Rule(loss="full", scale=5)
+    trained, _, _, loss = one_step(model, rule, {}, params, block)
+    hidden = model.zero_hidden(5)
+    vectors, _ = jax.vmap(lambda *row: model.encode(params, *row))(params["item_table"][block.items[:, :-1]], hidden, block.reset, None)
+    scores = np.asarray(vectors[:, 0] @ params["item_table"].T + params["item_bias"][None], np.float64)
+    each = np.log(np.exp(scores).sum(-1)) - scores[np.arange(5), block.items[:, 1]]
+    assert float(loss) == pytest.approx(each[block.mask[:, 0]].sum() / 5, rel=1e-5)
+    assert (np.asarray(trained["item_table"]) != np.asarray(params["item_table"])).all()
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "full"])
+def test_clipping_scales_all_gradients_together(loss):
+    """With SGD the whole move is as long as rate x norm, at most; a norm that is never reached changes nothing."""
+    model, params = small_model()
+    block = random_block(rows=5)
+
+    def moved(clip_norm):
+        rule = Rule(loss=loss, optimizer="sgd", scale=5, clip_norm=clip_norm)
+        trained, *_ = one_step(model, rule, {}, params, block)
+        return jax.tree.map(jnp.subtract, params, trained)
+
+    free = moved(0.0)
+    length = float(optax.tree.norm(free)) / float(RATE)
+    assert float(optax.tree.norm(moved(length / 2))) == pytest.approx(float(RATE) * length / 2, rel=1e-4)
+    same(moved(length / 2), jax.tree.map(lambda move: move / 2, free), rtol=1e-3, atol=1e-7)
+    same(moved(length * 2), free, rtol=1e-4, atol=1e-8)
+
+
+def test_weight_decay_pulls_what_is_in_use_towards_zero():
+    model, params = small_model()
+    block = random_block(rows=5)
+    plain, decayed = (one_step(model, Rule(scale=5, weight_decay=decay), {}, params, block)[0] for decay in (0.0, 0.5))
+    difference = jax.tree.map(jnp.subtract, plain, decayed)
+    same(difference["last"], jax.tree.map(lambda p: RATE * 0.5 * p, params["last"]), atol=1e-6)
+    used = np.unique(np.concatenate([block.items[:, 1:][block.mask], block.items[:, :-1][block.mask], some_negatives(block).items]))
+    want = np.zeros_like(params["item_table"])
+    want[used] = RATE * 0.5 * np.asarray(params["item_table"])[used]
+    np.testing.assert_allclose(difference["item_table"], want, atol=1e-6)
+
+
+@pytest.mark.parametrize("table", ["shared", "separate", "one-hot"])
+def test_input_modes_share_the_step_and_differ_in_what_they_train(table):
+    options = ModelOptions(units=(6,), embedding_dim=6, dense=False, table=table)
+    model = Model(options, N_ITEMS)
+    params = model.init(jax.random.key(3))
+    assert params.keys() == {"item_table", "item_bias", "last"} | (set() if table == "shared" else {"input_table"})
+    block = random_block(rows=5)
+    trained, *_ = one_step(model, Rule(scale=5), {}, params, block)
+    moved = np.flatnonzero((np.asarray(trained[model.input_table]) != np.asarray(params[model.input_table])).any(1))
+    inputs = np.unique(block.items[:, :-1][block.mask])
+    assert np.isin(inputs, moved).all()
+    if table != "shared":
+        np.testing.assert_array_equal(moved, inputs)
+
+
+def test_one_hot_inputs_are_rows_of_the_matrix_that_multiplies_one_hot_vectors():
+    one_hot = Model(ModelOptions(units=(6,), embedding_dim=6, dense=False, table="one-hot"), 9)
+    params = one_hot.init(jax.random.key(3))
+    assert "w_in" not in params["last"] and params["input_table"].shape == (9, 18)
+    bound = np.sqrt(6 / (9 + 6))
+    assert 0.8 * bound < np.abs(params["input_table"]).max() <= bound
+    layer = GRULayer(9, 6, nnx.Param, nnx.Rngs(0))
+    for name, value in {"w_in": params["input_table"], **params["last"]}.items():
+        getattr(layer, name)[...] = value
+    items, reset = jnp.array([4, 0, 8]), jnp.array([True, False, False])
+    want, _ = layer(jax.nn.one_hot(items, 9), jnp.zeros(6), reset, None)
+    found, _ = one_hot.encode(params, params["input_table"][items], (jnp.zeros(6),), reset)
+    np.testing.assert_allclose(found, want, rtol=1e-6)

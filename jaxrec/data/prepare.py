@@ -78,9 +78,13 @@ class Budget:
 
 
 def budget(memory_limit_gb: float) -> Budget:
-    """Shares of the memory to work in; measured: a byte of text takes 4, a row in work 130 on each of up to 4 threads, an event 40."""
+    """Shares of the memory to work in.
+
+    Measured: a byte of text takes 4 while it is parsed, a row in work 130 on each of up to 4 threads (and the allocator keeps as much
+    again), an event that is arranged 40.
+    """
     share = memory_limit_gb * _GIGABYTE / 4
-    return Budget(chunk_bytes=min(int(share / 8), 1 << 27), part_rows=min(int(share / 520), 1 << 21), most_events=int(share / 40))
+    return Budget(chunk_bytes=min(int(share / 8), 1 << 27), part_rows=min(int(share / 2000), 1 << 21), most_events=int(share / 40))
 
 
 def prepare(
@@ -215,10 +219,23 @@ def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int
       InputError: an option does not fit the log, or nothing is left.
     """
     seconds: dict[str, float] = {}
+    # A function of its own, so that what it held in memory is free before the arrays that it wrote are read.
+    account, behaviors = _write_arrays(logs, options, folder, parts, most_events, seconds)
+    found = open_arrays(folder, account["users"])
+    account |= sizes(found, Cuts(**account["cuts"]), behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
+    account["warnings"] += _empty_periods(account)
+    return account | {"stage_seconds": seconds}
+
+
+def _write_arrays(
+    logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int, most_events: int, seconds: dict[str, float]
+) -> tuple[dict, pa.Array]:
+    """Write all files but the manifest; returns the account of the rows and the names of the behaviours."""
     spool = folder / "spool"
     spool.mkdir()
     with _stage("read", seconds), tqdm(desc="reading", unit=" rows", unit_scale=True, disable=None, leave=False) as bar:
         intake = take_in(logs, _wanted(options), spool, parts, folder / BAD_LINES, bar.update)
+    pa.default_memory_pool().release_unused()
     if intake.rows.moments.first is None:
         raise InputError(f"--time_from, --time_to, --behaviors: expected events that fit them; none remains of {intake.rows_read} rows")
     cuts = choose_cuts(intake.rows, len(logs) > 1, options)
@@ -237,11 +254,9 @@ def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int
         _write_lines(sessions, kept, order, intake, folder)
         features = _write_features(logs, intake, order, folder)
     shutil.rmtree(spool)
-    account = _account(intake, sessions, kept, cuts) | {"features": features}
-    found = open_arrays(folder, len(order.user_codes))
-    account |= sizes(found, cuts, intake.rows.behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
-    account["warnings"] = _warnings(account, sessions, options, made=not len(intake.rows.sessions))
-    return account | {"stage_seconds": seconds}
+    account = _account(intake, sessions, kept, cuts) | {"features": features, "users": len(order.user_codes)}
+    account["warnings"] = _single_events(sessions, options) if not len(intake.rows.sessions) else []
+    return account, intake.rows.behaviors
 
 
 @contextlib.contextmanager
@@ -327,13 +342,13 @@ def _account(intake: Intake, sessions: SessionLog, kept: Kept, cuts: Cuts) -> di
     }
 
 
-def _warnings(account: dict, sessions: SessionLog, options: PrepareOptions, *, made: bool) -> list[str]:
-    found = []
+def _single_events(sessions: SessionLog, options: PrepareOptions) -> list[str]:
     single = np.mean(sessions.lengths == 1)
-    if made and single > 0.5:
-        made_by = f"a gap of {options.session_gap_minutes:g} minutes"
-        found.append(f"{single:.0%} of the sessions made by {made_by} hold one event; a larger --session_gap_minutes may suit this log")
-    cuts = account["cuts"]
-    wanted = ["test"] if cuts["personal_from"] is None else ["personal", "test"]
-    found += [f"the {name} period holds no session" for name in wanted if not account["periods"][name]["sessions"]]
-    return found
+    made_by = f"a gap of {options.session_gap_minutes:g} minutes"
+    text = f"{single:.0%} of the sessions made by {made_by} hold one event; a larger --session_gap_minutes may suit this log"
+    return [text] if single > 0.5 else []
+
+
+def _empty_periods(account: dict) -> list[str]:
+    wanted = ["test"] if account["cuts"]["personal_from"] is None else ["personal", "test"]
+    return [f"the {name} period holds no session" for name in wanted if not account["periods"][name]["sessions"]]

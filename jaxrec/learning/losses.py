@@ -86,6 +86,9 @@ def top1_max(target: jax.Array, others: jax.Array, counts: jax.Array) -> jax.Arr
     return (_softmax(others, counts) * _top1_terms(target, others)).sum(-1)
 
 
+FULL = "full"
+"""Cross-entropy over all items; not one of columns, so it has no function here (see `full_softmax`)."""
+
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "bpr-max": bpr_max, "bpr": bpr, "top1": top1, "top1-max": top1_max}
 
 

@@ -77,6 +77,7 @@ def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_items(source: Sampler, key: jax.Array, n: int) -> jax.Array:
     """n items with replacement, [n] int32."""
-    random = jax.random.uniform(key, (n,)) * source.share.shape[0]
-    column = jnp.minimum(random.astype(jnp.int32), source.share.shape[0] - 1)
-    return jnp.where(random - column < source.share[column], column, source.alias[column])
+    # Two numbers per draw: one float32 could not tell the share of one column among millions.
+    place, keep = jax.random.bits(key, (2, n), jnp.uint32)
+    column = (place % source.share.shape[0]).astype(jnp.int32)
+    return jnp.where(keep * jnp.float32(2**-32) < source.share[column], column, source.alias[column])

@@ -29,9 +29,31 @@ def frozen_outside(optimizer: optax.GradientTransformation, mask: Any) -> optax.
     return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
-def apply(params: Any, updates: Any, learning_rate: jax.Array) -> Any:
-    """Parameters moved against the updates."""
-    return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+def apply(params: Any, updates: Any, learning_rate: jax.Array, weight_decay: float = 0.0) -> Any:
+    """Parameters moved against the updates and, decoupled from them, towards zero (Loshchilov and Hutter 2019)."""
+    if weight_decay:
+        updates = jax.tree.map(lambda update, p: update + weight_decay * p, updates, params)
+    return jax.tree.map(lambda p, update: p - learning_rate * update, params, updates)
+
+
+def clip_scale(longest: float, *gradients: Any) -> jax.Array:
+    """What brings all gradients together down to a norm of `longest`, at most 1 (Pascanu et al. 2013)."""
+    return jnp.minimum(1.0, longest / jnp.maximum(optax.tree.norm(gradients), 1e-12))
+
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def rate_at(schedule: str, warmup: int, update: jax.Array, updates: jax.Array) -> jax.Array:
+    """Share of the learning rate at an update: linear rise over the first `warmup` ones, then by the schedule down to zero at the end.
+
+    >>> [float(rate_at("linear", 2, jnp.int32(n), jnp.int32(10))) for n in (0, 1, 2, 6)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    rise = jnp.minimum(1.0, (update + 1) / warmup) if warmup else jnp.float32(1.0)
+    done = jnp.clip((update - warmup) / jnp.maximum(updates - warmup, 1), 0.0, 1.0)
+    fall = {"constant": jnp.ones_like(done), "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))}[schedule]
+    return rise * fall
 
 
 class RowState(NamedTuple):
@@ -58,6 +80,7 @@ def apply_rows(
     rows: jax.Array,
     gradients: jax.Array,
     learning_rate: jax.Array,
+    weight_decay: float = 0.0,
 ) -> tuple[jax.Array, RowState]:
     """One optimizer step on the named rows of a table only; nothing else is read or written.
 
@@ -65,9 +88,11 @@ def apply_rows(
       table: [items, ...].
       rows: distinct row numbers, [R]; numbers outside the table are left out.
       gradients: [R, ...].
+      weight_decay: pull of a row that is updated towards zero, times the learning rate.
     """
     of_rows = _unpack(optimizer, state._replace(rows=state.rows[rows]), gradients)
     updates, of_rows = optimizer.update(gradients, of_rows)
+    updates = updates + weight_decay * table[rows] if weight_decay else updates
     packed, scalars = _pack(of_rows, len(rows))
     return table.at[rows].add(-learning_rate * updates, mode="drop"), RowState(state.rows.at[rows].set(packed, mode="drop"), scalars)
 

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxrec.data.blocks import Block
-from jaxrec.learning.losses import loss_of
+from jaxrec.learning.full_softmax import log_sum_exp
+from jaxrec.learning.losses import FULL, loss_of
 from jaxrec.learning.negatives import Negatives
-from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, init_rows, merge_duplicates
+from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, clip_scale, init_rows, merge_duplicates
 from jaxrec.models.recommender import TABLES, Model, Params
 
 
@@ -27,6 +28,8 @@ class Rule:
       bpreg, elu_param: of bpr-max.
       optimizer: a name of `OPTIMIZERS`.
       momentum: of the optimizer.
+      weight_decay: pull of what is updated towards zero, times the learning rate.
+      clip_norm: longest gradient of an update; 0: any.
       in_batch: whether the targets of other rows at the same step are negatives too.
       scale: the summed loss of a block is divided by this; None: by the number of its predictions.
     """
@@ -36,8 +39,15 @@ class Rule:
     elu_param: float = 0.5
     optimizer: str = "adagrad"
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
     in_batch: bool = True
     scale: int | None = None
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether an update touches only the table rows it uses: the softmax over all items touches all."""
+        return self.loss != FULL
 
     @property
     def transformation(self) -> optax.GradientTransformation:
@@ -46,10 +56,16 @@ class Rule:
 
 def init_optimizer(rule: Rule, trained: Params) -> dict[str, Any]:
     """Optimizer state of the trained parts; tables have their own, with scratch space for merging duplicates."""
-    tables = {name: init_rows(rule.transformation, part) for name, part in trained.items() if name in TABLES}
-    dense = {name: part for name, part in trained.items() if name not in TABLES}
+    by_rows = tables_of(rule, trained)
+    tables = {name: init_rows(rule.transformation, trained[name]) for name in by_rows}
+    dense = {name: part for name, part in trained.items() if name not in by_rows}
     scratch = {"scratch": jnp.zeros(len(trained["item_table"]), jnp.int32)} if tables else {}
     return {"dense": rule.transformation.init(dense), "tables": tables, **scratch}
+
+
+def tables_of(rule: Rule, trained: Params) -> list[str]:
+    """Trained parts that are updated by rows."""
+    return [name for name in trained if name in TABLES and rule.by_rows]
 
 
 def block_loss(
@@ -65,7 +81,7 @@ def block_loss(
     """Loss of a block.
 
     Args:
-      params: all parts but the tables.
+      params: all parts; tables are read where the softmax is over all items.
       rows: table rows in use: inputs [rows, T, dim], targets [rows, T, dim], target_bias [rows, T], negatives [n, dim], negative_bias [n].
       hidden: state of each layer before the block, [rows, units] each.
       dropout: multipliers (of inputs [rows, T, dim], of each layer's outputs), each may be None.
@@ -76,9 +92,15 @@ def block_loss(
     embed, keep = dropout
     inputs = rows["inputs"] if embed is None else rows["inputs"] * embed
     vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, block.reset, keep)
-    score = _against_batch if rule.in_batch else _against_negatives
-    target, others, counts = score(rows, vectors, rows["target_bias"] + negatives.target_offset, negatives.offset, block.mask)
-    losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
+    if rule.loss == FULL:
+        target = (vectors * rows["targets"]).sum(-1) + rows["target_bias"]
+        losses = (
+            log_sum_exp(vectors.reshape(-1, vectors.shape[-1]), params["item_table"], params["item_bias"]).reshape(target.shape) - target
+        )
+    else:
+        score = _against_batch if rule.in_batch else _against_negatives
+        target, others, counts = score(rows, vectors, rows["target_bias"] + negatives.target_offset, negatives.offset, block.mask)
+        losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
     scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
     return jnp.where(block.mask, losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
 
@@ -134,21 +156,30 @@ def step(
     """
     params = {**frozen, **trained}
     used = used_rows(model, block, negatives)
-    rows = {place: params[table][items] for place, (table, items) in used.items()}
-    dense = {name: part for name, part in trained.items() if name not in TABLES}
-    moving = {place: row for place, row in rows.items() if used[place][0] in trained}
-    still = {place: row for place, row in rows.items() if place not in moving}
+    by_rows = tables_of(rule, trained)
+    dense = {name: part for name, part in trained.items() if name not in by_rows}
+    moving = {place: params[table][items] for place, (table, items) in used.items() if table in by_rows}
 
     def loss_of(dense, moving):
-        return block_loss(model, rule, {**params, **dense}, still | moving, block, hidden, negatives, dropout)
+        now = {**params, **dense}
+        still = {place: now[table][items] for place, (table, items) in used.items() if place not in moving}
+        return block_loss(model, rule, now, still | moving, block, hidden, negatives, dropout)
 
     (loss, after), (dense_gradient, row_gradients) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(dense, moving)
-    updates, dense_state = rule.transformation.update(dense_gradient, optimizer_state["dense"])
-    new = apply(dense, updates, learning_rate)
-    state = {**optimizer_state, "dense": dense_state}
     used = {place: (table, _live(items, block.mask, model.n_items)) for place, (table, items) in used.items()}
-    tables, state = _update_tables(rule, trained, state, used, row_gradients, learning_rate)
-    return {**new, **tables}, state, after, loss
+    merged, scratch = _merge(trained, optimizer_state, used, row_gradients)
+    if rule.clip_norm:
+        scale = clip_scale(
+            rule.clip_norm,
+            dense_gradient,
+            [jnp.where((items < model.n_items)[:, None], wide[:, :-1], 0.0) for items, wide in merged.values()],
+        )
+        dense_gradient = jax.tree.map(lambda gradient: gradient * scale, dense_gradient)
+        merged = {table: (items, wide * scale) for table, (items, wide) in merged.items()}
+    updates, dense_state = rule.transformation.update(dense_gradient, optimizer_state["dense"])
+    new = apply(dense, updates, learning_rate, rule.weight_decay)
+    tables, table_states = _update_tables(rule, trained, optimizer_state["tables"], merged, learning_rate)
+    return {**new, **tables}, {"dense": dense_state, "tables": table_states, **scratch}, after, loss
 
 
 def used_rows(model: Model, block: Block, negatives: Negatives) -> dict[str, tuple[str, jax.Array]]:
@@ -172,27 +203,36 @@ BIAS_OF = {"targets": "target_bias", "negatives": "negative_bias"}
 """Places whose rows are scored, and the place of their biases."""
 
 
-def _update_tables(
-    rule: Rule, trained: Params, state: dict[str, Any], used: Mapping, gradients: Mapping, learning_rate: jax.Array
-) -> tuple[dict, dict[str, Any]]:
-    """Each trained table moved by the summed gradients of the rows that were used, each row once.
+Merged = dict[str, tuple[jax.Array, jax.Array]]
+"""By table: distinct items [R], out of range where nothing moves, and what belongs to them [R, dim + 2], as `_with_bias` lays it out."""
+
+
+def _merge(trained: Params, state: dict[str, Any], used: Mapping, gradients: Mapping) -> tuple[Merged, dict[str, jax.Array]]:
+    """Summed gradients of the rows that were used, each row once, and the scratch space.
 
     Item rows and their biases are merged together, because merging costs as much for one number as for a row.
     """
-    tables, states, scratch = {}, dict(state["tables"]), state.get("scratch")
+    merged, scratch = {}, state.get("scratch")
     for table in sorted({used[place][0] for place in gradients} - {"item_bias"}):
         places = [place for place in gradients if used[place][0] == table]
-        dim = trained[table].shape[1]
         items = jnp.concatenate([used[place][1].reshape(-1) for place in places])
-        wide = jnp.concatenate([_with_bias(place, gradients, dim) for place in places])
-        items, wide, scratch = merge_duplicates(items, wide, scratch)
-        tables[table], states[table] = apply_rows(rule.transformation, trained[table], states[table], items, wide[:, :dim], learning_rate)
+        wide = jnp.concatenate([_with_bias(place, gradients, trained[table].shape[1]) for place in places])
+        *merged[table], scratch = merge_duplicates(items, wide, scratch)
+    return merged, {} if scratch is None else {"scratch": scratch}
+
+
+def _update_tables(rule: Rule, trained: Params, states: Mapping, merged: Merged, rate: jax.Array) -> tuple[dict, dict[str, Any]]:
+    """Each trained table moved by its merged gradients."""
+    tables, after = {}, dict(states)
+    for table, (items, wide) in merged.items():
+        moves = [(table, items, wide[:, :-2])]
         if table == "item_table":
             # Momentum must not move the bias of a row that was only read as an input.
-            scored = jnp.where(wide[:, dim + 1] > 0, items, len(trained[table]))
-            moved = apply_rows(rule.transformation, trained["item_bias"], states["item_bias"], scored, wide[:, dim], learning_rate)
-            tables["item_bias"], states["item_bias"] = moved
-    return tables, {**state, "tables": states} | ({} if scratch is None else {"scratch": scratch})
+            moves.append(("item_bias", jnp.where(wide[:, -1] > 0, items, len(trained[table])), wide[:, -2]))
+        for name, rows, gradients in moves:
+            moved = apply_rows(rule.transformation, trained[name], states[name], rows, gradients, rate, rule.weight_decay)
+            tables[name], after[name] = moved
+    return tables, after
 
 
 def _with_bias(place: str, gradients: Mapping, dim: int) -> jax.Array:

@@ -23,9 +23,9 @@ from jaxrec.data.lanes import plan_lanes
 from jaxrec.errors import InputError
 from jaxrec.files import whole_file
 from jaxrec.learning import checkpoints
-from jaxrec.learning.losses import LOSSES
+from jaxrec.learning.losses import FULL, LOSSES
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
-from jaxrec.learning.optimizers import OPTIMIZERS
+from jaxrec.learning.optimizers import OPTIMIZERS, SCHEDULES, rate_at
 from jaxrec.learning.step import Rule, init_optimizer, step
 from jaxrec.models.recommender import Model, Params
 from jaxrec.options import Options, option
@@ -40,7 +40,11 @@ CHOSEN_BY = "mrr@20"
 class LossOptions(Options):
     """What an update minimises; names as in GRU4Rec."""
 
-    loss: str = option("cross-entropy", "loss over the targets of the other lanes and n_sample more items", choices=tuple(LOSSES))
+    loss: str = option(
+        "cross-entropy",
+        "loss over the targets of the other lanes and n_sample more items; full: cross-entropy over all items, which draws none",
+        choices=(*LOSSES, FULL),
+    )
     bpreg: float = option(1.0, "bpr-max: weight of the regularisation of the negatives' scores", minimum=0.0)
     elu_param: float = option(0.5, "bpr-max: scale of ELU below zero on the scores; 0: no ELU", minimum=0.0)
     n_sample: int = option(2048, "negatives drawn for each update, shared by all lanes", minimum=0)
@@ -55,6 +59,10 @@ class OptimizerOptions(Options):
     optimizer: str = option("adagrad", "optimizer", choices=tuple(OPTIMIZERS))
     learning_rate: float = option(0.1, "length of a step", minimum=0.0)
     momentum: float = option(0.0, "momentum of the optimizer", minimum=0.0, maximum=0.999)
+    weight_decay: float = option(0.0, "pull of parameters in use towards zero, times the learning rate (AdamW's with adam)", minimum=0.0)
+    clip_norm: float = option(0.0, "longest gradient of an update; 0: any", minimum=0.0)
+    schedule: str = option("constant", "learning rate over all --epochs: constant, or down to zero", choices=SCHEDULES)
+    warmup_updates: int = option(0, "updates in which the learning rate rises to its full length", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,32 +134,44 @@ class Recipe:
             elu_param=loss.elu_param,
             optimizer=optimizer.optimizer,
             momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            clip_norm=optimizer.clip_norm,
             in_batch=True,
             scale=lanes * self.run.bptt_steps,
         )
 
 
+class Span(NamedTuple):
+    """Which updates are done at once: start:stop of an epoch, with `before` of earlier epochs, of `updates` that the schedule covers."""
+
+    start: jax.Array | int
+    stop: jax.Array | int
+    before: jax.Array | int = 0
+    updates: jax.Array | int = 1
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def run_updates(
-    model: Model, recipe: Recipe, rule: Rule, source: Sampler, carry: Carry, epoch: Block, key: jax.Array, start: jax.Array, stop: jax.Array
+    model: Model, recipe: Recipe, rule: Rule, source: Sampler, carry: Carry, epoch: Block, key: jax.Array, now: Span
 ) -> tuple[Carry, jax.Array]:
-    """Updates start:stop of an epoch that lies on the device; returns the carry and the summed loss over predictions.
+    """Some updates of an epoch that lies on the device; returns the carry and the summed loss over predictions.
 
     The random key of an update depends on `key` and its number only.
     """
+    optimizer, n_sample = recipe.optimizer, recipe.loss.n_sample if rule.by_rows else 0
 
-    def update(number, now):
-        carry, total = now
+    def update(number, done):
+        carry, total = done
         block = Block(*(part[number] for part in epoch))
         negative_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
-        items = draw_items(source, negative_key, recipe.loss.n_sample)
+        items = draw_items(source, negative_key, n_sample)
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
         dropout = draw_dropout(dropout_key, recipe.run, model, block.mask.shape)
-        rate = jnp.float32(recipe.optimizer.learning_rate)
+        rate = optimizer.learning_rate * rate_at(optimizer.schedule, optimizer.warmup_updates, now.before + number, now.updates)
         *carry, loss = step(model, rule, {}, *carry[:2], block, carry[2], negatives, rate, dropout)
         return Carry(*carry), total + loss * rule.scale
 
-    return jax.lax.fori_loop(start, stop, update, (carry, jnp.float32(0)))
+    return jax.lax.fori_loop(now.start, now.stop, update, (carry, jnp.float32(0)))
 
 
 def draw_dropout(key: jax.Array, options: RunOptions, model: Model, shape: tuple[int, int]) -> tuple:
@@ -159,10 +179,10 @@ def draw_dropout(key: jax.Array, options: RunOptions, model: Model, shape: tuple
     embed_key, *keys = jax.random.split(key, 1 + len(model.options.units))
 
     def multipliers(key, p, width):
-        return None if p == 0 else jax.random.bernoulli(key, 1 - p, (*shape, width)) / jnp.float32(1 - p)
+        return None if p == 0 or width == 0 else jax.random.bernoulli(key, 1 - p, (*shape, width)) / jnp.float32(1 - p)
 
     hidden = [multipliers(key, options.dropout_p_hidden, units) for key, units in zip(keys, model.options.units, strict=True)]
-    return multipliers(embed_key, options.dropout_p_embed, model.options.embedding_dim), None if hidden[0] is None else tuple(hidden)
+    return multipliers(embed_key, options.dropout_p_embed, model.embedding_dropout), None if hidden[0] is None else tuple(hidden)
 
 
 def fit(
@@ -240,7 +260,7 @@ class _Run:
 
     def _compile(self) -> None:
         """Compile ahead, so that compilation does not count as training."""
-        arguments = (self.source, self.carry, self.device_plan, self.key, jnp.int32(0), jnp.int32(0))
+        arguments = (self.source, self.carry, self.device_plan, self.key, self._span(0, 0))
         self.run = run_updates.lower(self.model, self.recipe, self.rule, *arguments).compile()
 
     def train_epoch(self) -> None:
@@ -264,7 +284,7 @@ class _Run:
 
     def _advance(self, key: jax.Array, start: int, stop: int) -> float:
         began = time.perf_counter()
-        self.carry, total = self.run(self.source, self.carry, self.device_plan, key, jnp.int32(start), jnp.int32(stop))
+        self.carry, total = self.run(self.source, self.carry, self.device_plan, key, self._span(start, stop))
         total = float(total)
         seconds, pairs = time.perf_counter() - began, int(self.pairs[stop] - self.pairs[start])
         if not math.isfinite(total):
@@ -274,6 +294,10 @@ class _Run:
         loss = total / max(pairs, 1)
         self._write_line({"updates": self.done, "loss": loss, "events_per_s": pairs / seconds})
         return loss
+
+    def _span(self, start: int, stop: int) -> Span:
+        updates = self.recipe.run.epochs * self.updates_per_epoch
+        return Span(*map(jnp.int32, (start, stop, self.epoch * self.updates_per_epoch, updates)))
 
     def _diverged(self, updates: int) -> None:
         latest = self.checkpoints.latest_step()

@@ -20,13 +20,14 @@ class GRULayer(nnx.Module):
     """One layer; gates lie side by side as reset, update, candidate.
 
     Args:
+      inputs: length of an input; None: inputs come multiplied already, [3 units] (one-hot inputs: each is a row of the matrix).
       param: the type of its parameters: shared between users or personal.
       unroll: compile without a loop whatever the length (the device's runtime has none).
     """
 
-    def __init__(self, inputs: int, units: int, param: type[nnx.Param], rngs: nnx.Rngs, unroll: bool = False):
+    def __init__(self, inputs: int | None, units: int, param: type[nnx.Param], rngs: nnx.Rngs, unroll: bool = False):
         self.unroll = unroll
-        self.w_in = param(uniform(rngs.params(), inputs, units, blocks=3))
+        self.w_in = None if inputs is None else param(uniform(rngs.params(), inputs, units, blocks=3))
         self.w_hidden = param(uniform(rngs.params(), units, units, blocks=3))
         self.b_in = param(jnp.zeros(3 * units))
         self.b_hidden = param(jnp.zeros(3 * units))
@@ -43,7 +44,7 @@ class GRULayer(nnx.Module):
         Returns:
           outputs [T, units] and the state after the last step [units].
         """
-        projected = inputs @ self.w_in[...] + self.b_in[...][None]
+        projected = (inputs if self.w_in is None else inputs @ self.w_in[...]) + self.b_in[...][None]
 
         def step(hidden, now):
             projected, reset, keep = now

@@ -2,7 +2,7 @@
 
 Its parameters are typed as shared or personal. From the typed module on, everything is plain JAX on dictionaries of arrays:
 
-    item_table [items, dim], item_bias [items], input_table [items, dim] (only with separate tables),
+    item_table [items, dim], item_bias [items], input_table [items, dim] (separate) or [items, 3 units] (one-hot),
     lower {layer_0: ...}, last {...}, dense {kernel, bias} (only with a dense head)
 
 Dimensions: dim of item rows and user vectors, T steps.
@@ -43,7 +43,10 @@ class ModelOptions(Options):
     units: tuple[int, ...] = option((100,), "units of each GRU layer, lowest first", minimum=1)
     embedding_dim: int = option(64, "length of an item row", minimum=1)
     table: str = option(
-        "shared", "whether the input embedding is the output table (shared) or a table of its own", choices=("shared", "separate")
+        "shared",
+        "input of an item: its row of the output table (shared), of a table of its own (separate), or of the GRU's own input matrix "
+        "(one-hot, without dropout_p_embed)",
+        choices=("shared", "separate", "one-hot"),
     )
     dense: bool = option(
         True, "put a dense layer between the last GRU layer and the item rows; without it the last layer must have embedding_dim units"
@@ -75,11 +78,13 @@ class Recommender(nnx.Module):
     """GRU4Rec with an optional dense head; the last GRU layer and the dense head are personal (DeepRec)."""
 
     def __init__(self, options: ModelOptions, n_items: int, rngs: nnx.Rngs, unroll: bool = False):
-        dims = (options.embedding_dim, *options.units)
+        dims = (None if options.table == "one-hot" else options.embedding_dim, *options.units)
         self.item_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
         self.item_bias = SharedParam(jnp.zeros(n_items))
         if options.table == "separate":
             self.input_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
+        if options.table == "one-hot":
+            self.input_table = SharedParam(uniform(rngs.params(), n_items, options.units[0], blocks=3))
         lower = [GRULayer(dims[i], dims[i + 1], SharedParam, rngs, unroll) for i in range(len(options.units) - 1)]
         self.lower = nnx.Dict({f"layer_{i}": layer for i, layer in enumerate(lower)})
         self.last = GRULayer(dims[-2], dims[-1], PersonalParam, rngs, unroll)
@@ -123,11 +128,16 @@ class Model:
         graph, personal, _shared = nnx.split(module, PersonalParam, SharedParam)
         object.__setattr__(self, "_graph", graph)
         object.__setattr__(self, "personal_parts", frozenset(nnx.to_pure_dict(personal)))
-        object.__setattr__(self, "input_table", "input_table" if self.options.table == "separate" else "item_table")
+        object.__setattr__(self, "input_table", "item_table" if self.options.table == "shared" else "input_table")
 
     def init(self, key: jax.Array) -> Params:
         """Parameters as GRU4Rec draws them: matrices uniform by their shape, biases zero."""
         return nnx.to_pure_dict(nnx.state(Recommender(self.options, self.n_items, nnx.Rngs(params=key)), nnx.Param))
+
+    @property
+    def embedding_dropout(self) -> int:
+        """Length of the input embedding that dropout acts on; 0 where items have none."""
+        return 0 if self.options.table == "one-hot" else self.options.embedding_dim
 
     def split(self, params: Params) -> tuple[dict, dict]:
         """(shared, personal) parts of the parameters."""

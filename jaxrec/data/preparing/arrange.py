@@ -35,9 +35,7 @@ class Order(NamedTuple):
 
 def order_of(log: SessionLog, kept: Kept, item_names: pa.Array, user_names: pa.Array) -> Order:
     """Find the order of a dataset."""
-    remain = np.flatnonzero(kept.lengths)
-    by_period = [remain[kept.periods[remain] == period] for period in range(3)]
-    ordered = [one[np.lexsort((log.first_row[one], kept.starts[one]))] for one in by_period]
+    ordered = [_in_order(log, kept, period) for period in range(3)]
     sessions = np.concatenate(ordered)
     offsets = np.concatenate([[0], np.cumsum(kept.lengths[sessions], dtype=np.int64)])
     users = log.users[sessions]
@@ -48,6 +46,12 @@ def order_of(log: SessionLog, kept: Kept, item_names: pa.Array, user_names: pa.A
         item_index(kept.support, item_names),
         by_text(user_names, np.flatnonzero(np.bincount(users[users >= 0]))),
     )
+
+
+def _in_order(log: SessionLog, kept: Kept, period: int) -> np.ndarray:
+    """Sessions of one period that remain, by start and place in the log, [sessions of the period] int32."""
+    chosen = np.flatnonzero((kept.lengths > 0) & (kept.periods == period)).astype(np.int32)
+    return chosen[np.lexsort((log.first_row[chosen], kept.starts[chosen]))]
 
 
 def item_index(counts: np.ndarray, names: pa.Array) -> np.ndarray:
