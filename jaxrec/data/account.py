@@ -84,10 +84,10 @@ def describe(manifest: dict) -> str:
     lines += [f"{name:<20}{manifest[name]:>12,}" for name in ("events", "sessions", "users", "items")]
     lines += _rounds(manifest["rounds"])
     if manifest["behaviors"]:
-        lines += ["", "behaviour     " + ", ".join(f"{name} {count:,}" for name, count in manifest["behaviors"].items())]
+        lines += ["", "behaviour     " + ", ".join(f"{name} {count:,}" for name, count in manifest["behaviors"].items() if count)]
     if manifest["features"]:
         lines += ["", "item features " + ", ".join(manifest["features"])]
-    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}  {'session length':<34}from"]
+    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}  {'session length':<36}from"]
     lines += [_period_line(manifest, name) for name in PERIODS]
     lines += [f"{'all':<10}{manifest['events']:>14,}{manifest['sessions']:>12,}{manifest['users']:>12,}  {_lengths(manifest)}"]
     lines += ["", f"rows that repeat an earlier one in everything: {manifest['duplicate_rows']:,} (kept unless --drop_duplicates)"]
@@ -108,7 +108,7 @@ def _rounds(rounds: list[dict[str, int]]) -> list[str]:
 def _period_line(manifest: dict, name: str) -> str:
     sizes = manifest["periods"][name]
     start = manifest["first_time"] if name == "global" else manifest["cuts"][f"{name}_from"]
-    return f"{name:<10}{sizes['events']:>14,}{sizes['sessions']:>12,}{sizes['users']:>12,}  {_lengths(sizes):<34}{iso(start)}"
+    return f"{name:<10}{sizes['events']:>14,}{sizes['sessions']:>12,}{sizes['users']:>12,}  {_lengths(sizes):<35} {iso(start)}"
 
 
 def _lengths(sizes: dict) -> str:
