@@ -15,9 +15,9 @@ from world import N_ITEMS, random_sessions, small_model
 
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.learning.negatives import Negatives, draw_items, sampler
+from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import rate_at
-from jaxrec.learning.step import Rule, block_loss, init_optimizer, step
+from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
 from jaxrec.learning.train import Carry, LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, Span, draw_dropout, fit, run_updates
 from jaxrec.models.recommender import Model, ModelOptions
 
@@ -127,23 +127,21 @@ def test_the_memory_of_a_step_does_not_grow_with_the_catalogue():
     assert temporary(1_000_000) <= temporary(10_000) + 100_000
 
 
-def update_loss(model, params, n_sample):
+def loss_with(model, params, n_sample):
     items, offsets = random_sessions(sessions=8)
     block = jax.tree.map(lambda part: part[0], plan_lanes(items, offsets, 8))
-    drawn = draw_items(sampler(np.ones(N_ITEMS), 0.5, 0.0), jax.random.key(0), n_sample)
+    drawn = np.arange(n_sample) % N_ITEMS
     negatives = Negatives(drawn, jnp.zeros(n_sample), jnp.zeros((8, 1)))
-    *_, loss = step(
-        model, Rule(scale=8), {}, params, init_optimizer(Rule(), params), block, model.zero_hidden(8), negatives, jnp.float32(0.1)
-    )
-    return float(loss)
+    rows = {place: params[table][used] for place, (table, used) in used_rows(model, block, negatives).items()}
+    return float(block_loss(model, Rule(scale=8), params, rows, block, model.zero_hidden(8), negatives)[0])
 
 
 def test_extra_negatives_and_the_shared_table_change_the_loss():
     shared, params = small_model(dense=False)
-    losses = [update_loss(shared, params, n) for n in (0, 8, 64)]
+    losses = [loss_with(shared, params, n) for n in (0, 8, 64)]
     assert losses == sorted(set(losses)), "more columns, more to confuse the target with"
     separate, other = small_model(dense=False, table="separate")
-    assert update_loss(separate, other, 8) != losses[1]
+    assert loss_with(separate, other, 8) != losses[1]
 
 
 def test_the_learning_rate_is_constant_unless_asked():
