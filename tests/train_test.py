@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -145,19 +144,21 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
 
 
-def test_a_killed_process_goes_on_and_ends_bit_identical(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(tmp_path, how):
     write_log(tmp_path / "log.tsv")
     dataset = tmp_path / "dataset"
     assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
     assert run(train_command(dataset, tmp_path / "whole")).returncode == 0
-    killed = subprocess.Popen(train_command(dataset, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(train_command(dataset, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines = tmp_path / "killed/train/final/metrics.jsonl"
     deadline = time.monotonic() + 120
     while killed.poll() is None and time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 8):
         time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed/train/metrics.json").exists(), "the process ended before it was killed; make the run longer"
+    killed.send_signal(how)
+    _, said = killed.communicate()
+    assert how == signal.SIGKILL or (killed.returncode == 1 and "run the same command again to go on" in said)
+    assert not (tmp_path / "killed/train/metrics.json").exists(), "the process ended by itself; make the run longer"
     again = run(train_command(dataset, tmp_path / "killed"))
     assert again.returncode == 0, again.stderr
     assert "going on after update" in again.stderr

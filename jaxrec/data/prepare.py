@@ -7,7 +7,7 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ _CUT_HELP = "ISO-8601 instant with a zone, unix seconds, or a fraction in (0, 1)
 BAD_LINES = "bad_lines.csv"
 EVENT_ARRAYS = ("items", "times", "behaviors")
 _GIGABYTE = 1 << 30
+_PACKED = (".gz", ".bz2", ".zst", ".zip", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,8 @@ def prepare(
     parts = -(-sum(map(_likely_rows, [*inputs, *test_inputs])) // work.part_rows)
     began = time.perf_counter()
     with whole_folder(folder) as partial:
-        account = build(logs, options, partial, parts, work.most_events)
+        with tqdm(total=_text_bytes(inputs + test_inputs), desc="reading", unit="B", unit_scale=True, disable=None, leave=False) as bar:
+            account = build(logs, options, partial, parts, work.most_events, bar.update)
         _publish_bad_lines(partial / BAD_LINES, folder)
         seconds = {"seconds": time.perf_counter() - began, "stage_seconds": account.pop("stage_seconds")}
         manifest = {"format": logs[0].format, "columns": logs[0].columns, **settings, **account, **seconds}
@@ -136,8 +138,12 @@ def _open(inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, chu
 
 def _likely_rows(path: Path) -> int:
     """About how many rows a file holds; no more than a guess is needed."""
-    unpacked = 6 if path.suffix in (".gz", ".bz2", ".zst", ".zip", ".parquet") else 1
-    return path.stat().st_size * unpacked // 30 + 1
+    return path.stat().st_size * (6 if path.suffix in _PACKED else 1) // 30 + 1
+
+
+def _text_bytes(paths: list[Path]) -> int | None:
+    """Bytes that will be read, where that is known beforehand."""
+    return None if any(path.suffix in _PACKED for path in paths) else sum(path.stat().st_size for path in paths)
 
 
 def _publish_bad_lines(written: Path, folder: Path) -> None:
@@ -202,7 +208,14 @@ def _short(value: object) -> str:
     return repr(value)
 
 
-def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int = 1, most_events: int = 1 << 30) -> dict:
+def build(
+    logs: Sequence[Log],
+    options: PrepareOptions,
+    folder: Path,
+    parts: int = 1,
+    most_events: int = 1 << 30,
+    progress: Callable[[int], object] = int,
+) -> dict:
     """Turn logs into the files of a dataset, all but its manifest.
 
     Args:
@@ -211,6 +224,7 @@ def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int
       folder: takes the files; `BAD_LINES` is one of them where lines could not be read.
       parts: into how many parts the rows are spread on disk; changes nothing in what is written.
       most_events: how many events are arranged at once; changes nothing either.
+      progress: is told the bytes of each piece of a log that was read.
 
     Returns:
       The account of every row, as the manifest holds it.
@@ -218,27 +232,28 @@ def build(logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int
     Raises:
       InputError: an option does not fit the log, or nothing is left.
     """
+    spool = folder / "spool"
+    spool.mkdir()
     seconds: dict[str, float] = {}
-    # A function of its own, so that what it held in memory is free before the arrays that it wrote are read.
-    account, behaviors = _write_arrays(logs, options, folder, parts, most_events, seconds)
+    with _stage("read", seconds):
+        intake = take_in(logs, _wanted(options), spool, parts, folder / BAD_LINES, progress)
+    # What the rest holds in memory is free before the arrays that it wrote are read.
+    account = _write_arrays(logs[0], intake, len(logs) > 1, options, folder, most_events, seconds)
+    shutil.rmtree(spool)
     found = open_arrays(folder, account["users"])
-    account |= sizes(found, Cuts(**account["cuts"]), behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
+    account |= sizes(found, Cuts(**account["cuts"]), intake.rows.behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
     account["warnings"] += _empty_periods(account)
     return account | {"stage_seconds": seconds}
 
 
 def _write_arrays(
-    logs: Sequence[Log], options: PrepareOptions, folder: Path, parts: int, most_events: int, seconds: dict[str, float]
-) -> tuple[dict, pa.Array]:
-    """Write all files but the manifest; returns the account of the rows and the names of the behaviours."""
-    spool = folder / "spool"
-    spool.mkdir()
-    with _stage("read", seconds), tqdm(desc="reading", unit=" rows", unit_scale=True, disable=None, leave=False) as bar:
-        intake = take_in(logs, _wanted(options), spool, parts, folder / BAD_LINES, bar.update)
+    log: Log, intake: Intake, has_test: bool, options: PrepareOptions, folder: Path, most_events: int, seconds: dict[str, float]
+) -> dict:
+    """Write all files but the manifest; returns the account of the rows."""
     pa.default_memory_pool().release_unused()
     if intake.rows.moments.first is None:
         raise InputError(f"--time_from, --time_to, --behaviors: expected events that fit them; none remains of {intake.rows_read} rows")
-    cuts = choose_cuts(intake.rows, len(logs) > 1, options)
+    cuts = choose_cuts(intake.rows, has_test, options)
     with _stage("sessions", seconds):
         cut = (options.session_gap_minutes, options.drop_duplicates, options.drop_repeats, options.max_session_length)
         sessions = write_sessions(intake.rows, lambda rows: sessionise(rows, *cut))
@@ -252,11 +267,10 @@ def _write_arrays(
         columns = EVENT_ARRAYS if len(intake.rows.behaviors) else EVENT_ARRAYS[:2]
         write_events(sessions, kept, order, columns, folder, most_events)
         _write_lines(sessions, kept, order, intake, folder)
-        features = _write_features(logs, intake, order, folder)
-    shutil.rmtree(spool)
+        features = _write_features(log.item_features, intake, order, folder)
     account = _account(intake, sessions, kept, cuts) | {"features": features, "users": len(order.user_codes)}
     account["warnings"] = _single_events(sessions, options) if not len(intake.rows.sessions) else []
-    return account, intake.rows.behaviors
+    return account
 
 
 @contextlib.contextmanager
@@ -313,10 +327,9 @@ def _write_lines(log: SessionLog, kept: Kept, order: Order, intake: Intake, fold
     write_names(folder, arrays["item_counts"], *texts)
 
 
-def _write_features(logs: Sequence[Log], intake: Intake, order: Order, folder: Path) -> list[str]:
+def _write_features(companion: pa.Table | None, intake: Intake, order: Order, folder: Path) -> list[str]:
     """Write what the log and a companion file of it say about the items, if they say anything; names of the features."""
     columns = {name: feature.texts(order.item_codes) for name, feature in intake.features.items()}
-    companion = logs[0].item_features
     if companion is not None:
         names = companion["item"].combine_chunks().cast(pa.large_string())
         row = pa.compute.index_in(intake.rows.items.take(pa.array(order.item_codes)), value_set=names)

@@ -3,12 +3,15 @@
 Dimensions: lanes, T steps of a block (bptt_steps), n shared negatives.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,16 +203,34 @@ def fit(
 
     Raises:
       InputError: the loss is no longer finite; names the updates and the checkpoint before them.
+      KeyboardInterrupt: the process was asked to end (SIGTERM); a checkpoint of this moment is written first.
     """
     lanes = min(recipe.run.lanes, len(sessions.offsets) - 1)
     plan = plan_lanes(sessions.items, sessions.offsets, lanes, recipe.run.bptt_steps)
     if not plan.mask.any():
         raise InputError(f"{name}: expected a session of at least 2 events to train on; got {len(sessions.offsets) - 1} shorter ones")
-    run = _Run(model, recipe, sessions, plan, folder, name, None if validate is None else CHOSEN_BY)
-    while run.epoch < epochs and not run.out_of_patience:
-        run.train_epoch()
-        run.finish_epoch(validate)
+    with _asked_to_end() as asked:
+        run = _Run(model, recipe, sessions, plan, folder, name, None if validate is None else CHOSEN_BY)
+        while run.epoch < epochs and not run.out_of_patience:
+            run.train_epoch(asked)
+            run.finish_epoch(validate)
+            if asked():
+                raise KeyboardInterrupt
     return run.result(best=validate is not None)
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come, as clusters and phones send it before they take a machine away."""
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Run:
@@ -263,7 +284,7 @@ class _Run:
         arguments = (self.source, self.carry, self.device_plan, self.key, self._span(0, 0))
         self.run = run_updates.lower(self.model, self.recipe, self.rule, *arguments).compile()
 
-    def train_epoch(self) -> None:
+    def train_epoch(self, asked_to_end: Callable[[], bool]) -> None:
         """The rest of the current epoch."""
         options, epoch = self.recipe.run, self.epoch
         key = jax.random.fold_in(self.key, 1 + epoch)
@@ -278,8 +299,12 @@ class _Run:
                 loss = self._advance(key, start, stop)
                 bar.update(stop - start)
                 bar.set_postfix(loss=f"{loss:.4f}")
-                if stop < self.updates_per_epoch and stop // options.checkpoint_updates > start // options.checkpoint_updates:
+                ends = asked_to_end()
+                due = stop // options.checkpoint_updates > start // options.checkpoint_updates
+                if stop < self.updates_per_epoch and (ends or due):
                     self._save(None)
+                    if ends:
+                        raise KeyboardInterrupt
                 start = stop
 
     def _advance(self, key: jax.Array, start: int, stop: int) -> float:

@@ -65,7 +65,7 @@ def take_in(
       folder: takes the rows.
       parts: number of files they are spread over.
       bad_lines: gets one line for each line that could not be read; not written where there is none.
-      progress: is told the number of rows of each chunk.
+      progress: is told the bytes of each chunk.
 
     Raises:
       InputError: the log is faulty, or it has none of the wanted behaviours.
@@ -85,7 +85,7 @@ def take_in(
                 moments.add(rows["time"])
             n_rows += len(rows)
             append_rows(folder, parts, rows)
-            progress(chunk.events.num_rows)
+            progress(chunk.size)
     _check_behaviors(wanted.behaviors, names["behavior"])
     texts = (names[role].texts for role in ("item", "user", "session", "behavior"))
     return Intake(Rows(folder, parts, n_rows, *texts, moments), read, dropped, shown, features)

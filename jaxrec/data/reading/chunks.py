@@ -25,10 +25,11 @@ class BadLine(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some consecutive rows of a log: those that are events, and with on_error=skip those that are none."""
+    """Some consecutive rows of a log: those that are events, those that are none (with on_error=skip), and their bytes in the file."""
 
     events: pa.Table
     bad_lines: list[BadLine]
+    size: int = 0
 
 
 def one_dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -107,8 +108,8 @@ def joined(tables: list[pa.Table]) -> pa.Table:
 
 def with_features(chunks: Iterable[Chunk], features: list[str]) -> Iterable[Chunk]:
     """The same chunks, with a column of nulls for every feature that their file lacks."""
-    for events, bad_lines in chunks:
+    for events, bad_lines, size in chunks:
         columns = {name: events.column(name).combine_chunks() for name in events.column_names if not name.startswith(FEATURE)}
         had = events.column_names
         columns |= {name: events.column(name).combine_chunks() if name in had else constant(None, len(events)) for name in features}
-        yield Chunk(table_of(columns), bad_lines)
+        yield Chunk(table_of(columns), bad_lines, size)

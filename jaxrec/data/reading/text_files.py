@@ -77,7 +77,7 @@ def _line_chunks(source: Source, chunk_bytes: int) -> Iterator[tuple[int, bytes]
 
 def _chunk(source: Source, number: int, data: bytes, layout: Layout, skip: bool) -> Chunk:
     try:
-        return Chunk(_parse(data, layout), [])
+        return Chunk(_parse(data, layout), [], len(data))
     except pa.ArrowException:
         tables, bad_lines = [], []
     for table, faults in _examined(number, data, layout):
@@ -86,7 +86,7 @@ def _chunk(source: Source, number: int, data: bytes, layout: Layout, skip: bool)
             raise InputError(f"{source} line {line}: {fault}")
         tables.append(table)
         bad_lines += [BadLine(str(source), *fault) for fault in faults]
-    return Chunk(joined(tables), bad_lines)
+    return Chunk(joined(tables), bad_lines, len(data))
 
 
 Faults = list[tuple[int, str, str]]  # (line number, fault, text)
