@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrec.data.preparing.cuts import Cuts, Moments, check_cuts, parse_cut, parse_instant
-from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.reading.time_units import NANOSECONDS
 from jaxrec.errors import InputError
 
 

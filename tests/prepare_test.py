@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from small_logs import log_of, real, write_lines
 
 from jaxrec.data.account import describe, histograms
-from jaxrec.data.prepare import PrepareOptions, build, prepare
+from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.preparing.build import build
 from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.storage import load_dataset, load_features, load_users, load_vocabulary
 from jaxrec.errors import InputError

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxrec.data.preparing.filters import Kept
 from jaxrec.data.preparing.names import by_text, positions
 from jaxrec.data.preparing.session_log import SessionLog
-from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.reading.time_units import NANOSECONDS
 
 DTYPES = {"items": np.int32, "times": np.int64, "behaviors": np.int16}  # of the arrays of a dataset
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.reading.time_units import NANOSECONDS
 from jaxrec.errors import InputError
 
 _STRETCH = 12  # bits

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrec.data.preparing.cuts import Cuts
 from jaxrec.data.preparing.session_log import SessionLog
-from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.reading.time_units import NANOSECONDS
 
 _NEVER = np.iinfo(np.int64).max
 

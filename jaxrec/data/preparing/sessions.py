@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.data.reading.text_files import NANOSECONDS
+from jaxrec.data.reading.time_units import NANOSECONDS
 
 
 class Sessions(NamedTuple):

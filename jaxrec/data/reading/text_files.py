@@ -15,7 +15,6 @@ from jaxrec.data.reading.chunks import NAMES, BadLine, Chunk, constant, joined, 
 from jaxrec.data.reading.layout import Layout
 from jaxrec.data.reading.line_faults import BOM, ends_in_a_quote, fault_of, shown, stripped
 from jaxrec.data.reading.sources import Source, one_line, reading
-from jaxrec.data.reading.time_units import NANOSECONDS as NANOSECONDS
 from jaxrec.data.reading.time_units import arrow_type, nanoseconds, total
 from jaxrec.errors import InputError
 
