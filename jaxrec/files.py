@@ -36,6 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill; it takes the name `path`, replacing what stood there, only if the block ends without an error."""
+    path = path.resolve()  # a link stays, what it names is replaced
     partial, old = partial_path(path), path.with_name(f".{path.name}.old")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,7 @@
 Example: python -m launch.inspect --dataset=/tmp/taobao
 """
 
-from jaxrec.data.account import describe, histograms
+from jaxrec.data.account import check_account, describe, histograms
 from jaxrec.data.storage import load_dataset
 from launch import flags
 
@@ -13,6 +13,7 @@ DATASET = flags.path("dataset", "folder that prepare wrote")
 def main() -> None:
     """Verify, then print."""
     dataset = load_dataset(flags.required(DATASET(), "dataset"), verify=True)
+    check_account(dataset)
     print(describe(dataset.manifest), histograms(dataset), f"checksums of {len(dataset.manifest['checksums'])} files verified", sep="\n\n")
 
 

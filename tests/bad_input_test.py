@@ -66,7 +66,7 @@ def dataset(prepared, tmp_path):
         (["hello world"], [], "expected the first line of a known format"),
         ([*CSV[:20], "3,4", *CSV[20:]], [], "log.csv line 21: expected 3 columns (user_id, item_id, timestamp); got 2: '3,4'"),
         ([*GRU4REC[:30], "3\t4\tnoon", *GRU4REC[30:]], [], "log.csv line 31: expected unix seconds in column Time; got 'noon'"),
-        (SINGLE, [], "--min_session_length: expected sessions of 2 events in the global period; none remains of 50 rows"),
+        (SINGLE, [], "expected sessions of 2 events of items with 1 or more in the global period; none remains of 50 rows"),
         (TAOBAO, ["--personal_from=0.9", "--test_from=0.8"], "--personal_from: expected a time not after --test_from"),
         (TAOBAO, ["--test_from=2030-01-01T00:00Z"], "--test_from: expected a time within the log"),
         (TAOBAO, ["--personal_from=1960-01-01T00:00Z", "--test_from=0.8"], "--personal_from: expected a time within the log"),

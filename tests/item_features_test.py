@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxrec.data.preparing import names as names_module
 from jaxrec.data.preparing.item_features import ItemFeature
 from jaxrec.data.preparing.names import Names
 
@@ -39,3 +40,19 @@ def test_codes_are_places_of_the_texts(chunks):
     found = [None if code < 0 else names.texts[int(code)].as_py() for chunk in codes for code in chunk]
     assert found == flat
     assert names.texts.to_pylist() == list(dict.fromkeys(text for text in flat if text is not None))
+
+
+def test_texts_of_one_hash_get_other_hashes(monkeypatch):
+    hashes, seen = names_module._hashes, []
+
+    def weak(texts, key):
+        seen.append(key)
+        first, second = hashes(texts, key)
+        return (first if key > 2 else first % np.uint64(5), second)
+
+    monkeypatch.setattr(names_module, "_hashes", weak)
+    names = Names()
+    for start in range(0, 40, 4):
+        texts = [str(number) for number in range(start, start + 6)]
+        assert names.codes(encoded(texts)).tolist() == list(range(start, start + 6))
+    assert set(seen) == {0, 1, 2, 3}

@@ -191,7 +191,27 @@ def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path):
     (tmp_path / "set" / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="left untouched"):
         run(tmp_path, overwrite=True)
+    (tmp_path / "set" / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds thesis\.tex, left untouched"):
+        run(tmp_path, overwrite=True)
     assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_link_to_a_dataset_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").symlink_to("real")
+    for length in (1, 2):
+        run(tmp_path, min_session_length=length, overwrite=True)
+    assert (tmp_path / "set").is_symlink() and load_dataset(tmp_path / "real").manifest["options"]["min_session_length"] == 2
+    assert names(tmp_path) == ["log.csv", "real", "set"]
+
+
+def test_a_manifest_that_tells_of_other_arrays_is_found(tmp_path):
+    run(tmp_path)
+    path = tmp_path / "set" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"events": 999}))
+    done = command("inspect", f"--dataset={tmp_path / 'set'}")
+    assert done.returncode == 1 and "expected events 999, as the manifest says; got 200 in the arrays" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,8 +220,12 @@ def test_a_folder_that_is_no_dataset_is_never_replaced(tmp_path):
         ({"behaviors": ("pv", "wish")}, r"--behaviors: expected behaviours of the log \(buy, pv\); got wish"),
         ({"personal_from": "0.9", "test_from": "0.8"}, "--personal_from: expected a time not after --test_from"),
         ({"personal_from": "0.9"}, "--test_from: expected a cut, because --personal_from is given"),
+        ({"test_from": "1" + 30 * "0"}, "--test_from: expected an ISO-8601 instant .* of the years 1678 to 2261; got"),
         ({"test_from": "2030-01-01T00:00Z"}, r"--test_from: expected a time within the log, .*1970-01-10T02:30:01Z; got 2030"),
-        ({"min_session_length": 3}, "--min_session_length: expected sessions of 3 events in the global period; none remains of 200 rows"),
+        (
+            {"min_session_length": 3},
+            "--min_session_length, --min_item_support: expected sessions of 3 events .* in the global period; none remains of 200 rows",
+        ),
         ({"time_from": "2030-01-01T00:00Z"}, "none remains of 200 rows"),
         ({"reading": ReadOptions(format="gru4rec")}, "expected a gru4rec header line with SessionId"),
     ],
@@ -278,7 +302,7 @@ def test_behaviours_and_features_stay_in_the_dataset(tmp_path):
     assert [names[code] for code in dataset.behaviors[:4]] == ["pv", "pv", "cart", "buy"]
     vocabulary, features = load_vocabulary(tmp_path / "set"), load_features(tmp_path / "set")
     assert dict(zip(vocabulary.tolist(), features["category"].to_pylist(), strict=True)) == {"1": "0", "2": "1", "3": "1", "4": "2"}
-    assert "behaviour     pv 80, cart 40, buy 40" in describe(manifest)
+    assert "behaviour     buy 40, cart 40, pv 80" in describe(manifest)
 
 
 def test_bad_lines_are_skipped_counted_and_kept_beside_the_dataset(tmp_path):
@@ -289,13 +313,44 @@ def test_bad_lines_are_skipped_counted_and_kept_beside_the_dataset(tmp_path):
     manifest = run(tmp_path, reading=ReadOptions(on_error="skip"))
     assert (manifest["rows_read"], manifest["rows_dropped"]["unparsable"], manifest["events"]) == (202, 2, 200)
     assert [(line["file"].endswith("log.csv"), line["line"]) for line in manifest["bad_lines"]] == [(True, 4), (True, 102)]
-    kept = (tmp_path / "set.bad_lines.csv").read_text()
+    kept = (tmp_path / "set" / "bad_lines.csv").read_text()
     assert kept.splitlines()[0] == "file,line,fault,text" and "only,two" in kept and "noon" in kept
     assert "log.csv line 4: expected 5 columns" in describe(manifest)
     write_lines(tmp_path / "log.csv", LOG)
     clean = run(tmp_path, overwrite=True)
     assert names(tmp_path) == ["log.csv", "set"]
-    assert clean["checksums"] == manifest["checksums"]
+    assert clean["checksums"] == {name: digest for name, digest in manifest["checksums"].items() if name != "bad_lines.csv"}
+
+
+def test_where_no_line_can_be_read_the_first_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"log\.csv line 2: expected 5 columns .*; none of 2 lines could be read"):
+        run(tmp_path, "", "what", "is this", reading=ReadOptions(format="userbehavior", on_error="skip"))
+
+
+def test_behaviours_may_be_chosen_where_the_first_file_has_no_good_line(tmp_path):
+    bad, good = write_lines(tmp_path / "bad.csv", ["x,y", "z"]), write_lines(tmp_path / "good.csv", LOG)
+    reading = ReadOptions(format="userbehavior", on_error="skip")
+    manifest = prepare([bad, good], [], reading, PrepareOptions(behaviors=("pv",), min_session_length=1), tmp_path / "set")
+    assert (manifest["events"], manifest["rows_dropped"]["unparsable"]) == (100, 2)
+
+
+def test_the_order_of_rows_changes_no_file(tmp_path):
+    one = run(tmp_path, *LOG)
+    write_lines(tmp_path / "turned.csv", LOG[::-1])
+    other = prepare([tmp_path / "turned.csv"], [], READING, PrepareOptions(), tmp_path / "other")
+    assert one["checksums"] == other["checksums"]
+
+
+def test_a_new_companion_file_makes_a_new_dataset(tmp_path):
+    ratings = [f"{user},{item},4.0,{user * 100000 + item}" for user in range(1, 9) for item in range(1, 5)]
+    log, folder = write_lines(tmp_path / "ratings.csv", ["userId,movieId,rating,timestamp", *ratings]), tmp_path / "set"
+    assert prepare([log], [], READING, PrepareOptions(), folder)["features"] == []
+    write_lines(tmp_path / "movies.csv", ["movieId,title,genres", "1,One,A|B", '2,"Two, too",B'])
+    with pytest.raises(InputError, match=r"--input \(its file of items\)"):
+        prepare([log], [], READING, PrepareOptions(), folder)
+    assert prepare([log], [], READING, PrepareOptions(), folder, overwrite=True)["features"] == ["title", "genres"]
+    titles = dict(zip(load_vocabulary(folder).tolist(), load_features(folder)["title"].to_pylist(), strict=True))
+    assert titles == {"1": "One", "2": "Two, too", "3": None, "4": None}
 
 
 def test_a_small_memory_changes_nothing(tmp_path):

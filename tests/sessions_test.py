@@ -71,3 +71,12 @@ def test_long_sessions_are_split_and_lose_nothing():
     rows = [("u", item, time) for time, item in enumerate("abcdefghi")] + [("v", item, time + 1000) for time, item in enumerate("abcd")]
     assert words(rows, longest=4) == ["abc", "def", "ghi", "abcd"]
     assert words(rows, longest=100) == ["abcdefghi", "abcd"]
+
+
+def test_a_click_and_a_purchase_of_one_item_are_no_repeat():
+    rows = [("u", "a", time) for time in range(4)]
+    assert arranged(log_of(rows, behavior=["pv", "buy", "buy", "pv"]), drop_repeats=True).words[0] == ["aaa"]
+
+
+def test_times_that_are_ages_apart_are_no_session():
+    assert words([("u", "a", -9_200_000_000), ("u", "b", -9_199_999_990), ("u", "c", 9_200_000_000)]) == ["ab", "c"]

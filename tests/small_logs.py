@@ -71,7 +71,7 @@ def arranged(
         rows = take_in(logs, Wanted(), folder, parts, folder / "bad").rows
         sessions = write_sessions(rows, lambda part: sessionise(part, gap, **rules))
         kept = filter_events(sessions, len(rows.items), cuts, length, support)
-        order = order_of(sessions, kept, rows.items, rows.users)
+        order = order_of(sessions, kept, rows)
         write_events(sessions, kept, order, ("items", "times"), folder, most_events)
         arrays = {name: np.load(folder / f"{name}.npy") for name in ("items", "times")}
     letters = np.array(rows.items.to_pylist(), object)[order.item_codes]

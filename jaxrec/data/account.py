@@ -1,15 +1,15 @@
 """The account of a dataset as text: every row that was read, the periods, and how long sessions are."""
 
 import numpy as np
-import pyarrow as pa
 
-from jaxrec.data.dataset import PERIODS, Dataset
-from jaxrec.data.preparing.cuts import Cuts, iso
+from jaxrec.data.dataset import PERIODS, Dataset, iso
+from jaxrec.data.preparing.cuts import Cuts
+from jaxrec.errors import InputError
 
 _REASONS = {
     "unparsable": "lines that could not be read",
-    "duplicate": "repeat an earlier row in everything",
-    "repeat": "the same item again, at once",
+    "duplicate": "with session or user, item, time and behaviour of an earlier row",
+    "repeat": "the same item and behaviour again, at once",
     "behavior": "other behaviour",
     "outside_time": "outside --time_from, --time_to",
     "short_session": "in a session that is too short",
@@ -18,7 +18,7 @@ _REASONS = {
 }
 
 
-def sizes(dataset: Dataset, cuts: Cuts, behaviors: pa.Array) -> dict:
+def sizes(dataset: Dataset, cuts: Cuts, behaviors: list[str]) -> dict:
     """Sizes of a dataset, of its periods and of its sessions, as its manifest holds them."""
     times = dataset.times
     return {
@@ -40,6 +40,8 @@ def _period_sizes(dataset: Dataset, sessions: range) -> dict[str, int]:
     events = dataset.offsets[sessions.stop] - dataset.offsets[sessions.start]
     lengths = np.diff(dataset.offsets[sessions.start : sessions.stop + 1])
     counts = {"events": int(events), "sessions": len(sessions), "users": int(np.count_nonzero(np.bincount(users[users >= 0])))}
+    items = dataset.items[dataset.offsets[sessions.start] : dataset.offsets[sessions.stop]]
+    counts["items"] = int(np.count_nonzero(np.bincount(items, minlength=1)))
     return counts | {"session_length": _percentiles(lengths)}
 
 
@@ -48,12 +50,12 @@ def _percentiles(lengths: np.ndarray) -> dict[str, int]:
     return {f"p{p}": int(np.percentile(lengths, p, method="lower")) for p in (10, 50, 90, 99, 100)} if len(lengths) else {}
 
 
-def _behaviors(dataset: Dataset, names: pa.Array) -> dict[str, int]:
+def _behaviors(dataset: Dataset, names: list[str]) -> dict[str, int]:
     """Events of every behaviour, in the order of the codes."""
     if dataset.behaviors is None:
         return {}
     counts = np.bincount(dataset.behaviors, minlength=len(names))
-    return dict(zip(names.to_pylist(), counts.tolist(), strict=True))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _straddling(dataset: Dataset, cuts: Cuts) -> int:
@@ -82,15 +84,15 @@ def describe(manifest: dict) -> str:
     lines += [f"  dropped           {count:>12,}  {_REASONS[reason]}" for reason, count in manifest["rows_dropped"].items() if count]
     lines += [f"    {line['file']} line {line['line']}: {line['fault']}" for line in manifest["bad_lines"]]
     lines += [f"{name:<20}{manifest[name]:>12,}" for name in ("events", "sessions", "users", "items")]
-    lines += _rounds(manifest["rounds"])
+    lines += [f"sessions found      {manifest['sessions_found']:>12,}", *_rounds(manifest["rounds"])]
     if manifest["behaviors"]:
         lines += ["", "behaviour     " + ", ".join(f"{name} {count:,}" for name, count in manifest["behaviors"].items() if count)]
     if manifest["features"]:
         lines += ["", "item features " + ", ".join(manifest["features"])]
-    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}  {'session length':<36}from"]
+    lines += ["", f"{'period':<10}{'events':>14}{'sessions':>12}{'users':>12}{'items':>12}  {'session length':<36}from"]
     lines += [_period_line(manifest, name) for name in PERIODS]
-    lines += [f"{'all':<10}{manifest['events']:>14,}{manifest['sessions']:>12,}{manifest['users']:>12,}  {_lengths(manifest)}"]
-    lines += ["", f"rows that repeat an earlier one in everything: {manifest['duplicate_rows']:,} (kept unless --drop_duplicates)"]
+    lines += [_counts("all", manifest)]
+    lines += ["", f"rows with session or user, item, time and behaviour of an earlier one: {manifest['duplicate_rows']:,}"]
     lines += [f"events of sessions that run over a cut: {manifest['straddling_events']:,}"]
     if "test_sessions_before_training_end" in manifest:
         lines += [f"test sessions that start before the last training event: {manifest['test_sessions_before_training_end']:,}"]
@@ -99,16 +101,23 @@ def describe(manifest: dict) -> str:
 
 def _rounds(rounds: list[dict[str, int]]) -> list[str]:
     """What each round of the filters dropped, where there was more than one that did."""
-    if sum(any(one.values()) for one in rounds[:-1]) < 2:
+    *of_global, of_later = rounds
+    acted = [one for one in of_global if any(one.values())]
+    if len(acted) < 2:
         return []
-    lines = ["", f"{'filter round':<16}{'short sessions':>16}{'rare items':>16}"]
-    return lines + [f"{number:<16}{one['short_session']:>16,}{one['rare_item']:>16,}" for number, one in enumerate(rounds[:-1], 1)]
+    lines = ["", f"{'filter round':<16}{'short sessions':>16}{'rare items':>16}{'unknown items':>16}"]
+    lines += [f"{number:<16}{one['short_session']:>16,}{one['rare_item']:>16,}" for number, one in enumerate(acted, 1)]
+    return [*lines, f"{'later periods':<16}{of_later['short_session']:>16,}{'':>16}{of_later['unknown_item']:>16,}"]
 
 
 def _period_line(manifest: dict, name: str) -> str:
-    sizes = manifest["periods"][name]
     start = manifest["first_time"] if name == "global" else manifest["cuts"][f"{name}_from"]
-    return f"{name:<10}{sizes['events']:>14,}{sizes['sessions']:>12,}{sizes['users']:>12,}  {_lengths(sizes):<35} {iso(start)}"
+    return f"{_counts(name, manifest['periods'][name]):<97} {iso(start)}"
+
+
+def _counts(name: str, sizes: dict) -> str:
+    numbers = "".join(f"{sizes[what]:>{width},}" for what, width in (("events", 14), ("sessions", 12), ("users", 12), ("items", 12)))
+    return f"{name:<10}{numbers}  {_lengths(sizes)}"
 
 
 def _lengths(sizes: dict) -> str:
@@ -140,3 +149,15 @@ def histogram(values: np.ndarray, width: int = 40) -> str:
     marks = np.ceil(counts * width / max(counts.max(), 1)).astype(int)
     rows = [(1 << power, (2 << power) - 1, int(counts[power]), "#" * int(marks[power])) for power in range(len(counts))]
     return "\n".join(f"{low:>5} - {high:<8}{count:>12,} {bar}".rstrip() for low, high, count, bar in rows)
+
+
+def check_account(dataset: Dataset) -> None:
+    """The manifest tells of the arrays that are there.
+
+    Raises:
+      InputError: it does not; names what differs.
+    """
+    manifest = dataset.manifest
+    for name, value in sizes(dataset, Cuts(**manifest["cuts"]), list(manifest["behaviors"])).items():
+        if manifest.get(name) != value:
+            raise InputError(f"{dataset.folder}: expected {name} {manifest.get(name)}, as the manifest says; got {value} in the arrays")

@@ -15,6 +15,17 @@ from jaxrec.errors import InputError
 PERIODS = ("global", "personal", "test")
 
 
+def iso(seconds: int | None) -> str:
+    """An instant as text.
+
+    >>> iso(1512057600), iso(None)
+    ('2017-11-30T16:00:00Z', 'none')
+    """
+    if seconds is None:
+        return "none"
+    return str(np.datetime64(int(seconds), "s")) + "Z"
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Sessions of three periods.

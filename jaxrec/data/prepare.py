@@ -1,21 +1,21 @@
 """Prepare: from a published log to a dataset folder, whole or not at all, and kept where it was made the same way before."""
 
 import dataclasses
+import hashlib
 import logging
-import shutil
 import time
 from pathlib import Path
 
 from tqdm import tqdm
 
-from jaxrec.data.preparing.build import BAD_LINES, PrepareOptions, build
-from jaxrec.data.preparing.cuts import iso
+from jaxrec.data.dataset import iso
+from jaxrec.data.preparing.build import PrepareOptions, build
 from jaxrec.data.reading.formats import Log, ReadOptions, open_log
 from jaxrec.data.reading.sources import input_files
 from jaxrec.data.reading.time_units import NANOSECONDS
 from jaxrec.data.storage import MANIFEST, finish_dataset, load_dataset, read_manifest, refuse_foreign
 from jaxrec.errors import InputError
-from jaxrec.files import whole_file, whole_folder
+from jaxrec.files import whole_folder
 
 __all__ = ["PrepareOptions", "prepare"]
 
@@ -60,7 +60,7 @@ def prepare(
       test_inputs: files that are the whole test period; empty where the log itself is cut.
       reading: how the files are read.
       options: how their rows become sessions and periods.
-      folder: the dataset; lines that could not be read are kept beside it, in FOLDER.bad_lines.csv.
+      folder: the dataset; lines that could not be read are kept in it, in bad_lines.csv.
       overwrite: whether a dataset that was made otherwise is replaced.
 
     Returns:
@@ -70,19 +70,19 @@ def prepare(
       InputError: a file or an option is wrong, or the folder holds another dataset.
     """
     inputs, test_inputs = input_files(inputs, "input"), input_files(test_inputs, "test_input")
-    settings = _settings(inputs, test_inputs, reading, options)
     refuse_foreign(folder)
+    work = budget(options.memory_limit_gb)
+    fingerprints = {name: [_fingerprint(path) for path in paths] for name, paths in (("inputs", inputs), ("test_inputs", test_inputs))}
+    logs = _open(inputs, test_inputs, reading, work.chunk_bytes)
+    settings = {"options": _options(reading, options), **fingerprints, "item_table": _digest(logs[0])}
     kept = _kept(folder, settings, overwrite)
     if kept is not None:
         return kept
-    work = budget(options.memory_limit_gb)
-    logs = _open(inputs, test_inputs, reading, work.chunk_bytes)
     parts = -(-sum(map(_likely_rows, [*inputs, *test_inputs])) // work.part_rows)
     began = time.perf_counter()
     with whole_folder(folder) as partial:
         with tqdm(total=_text_bytes(inputs + test_inputs), desc="reading", unit="B", unit_scale=True, disable=None, leave=False) as bar:
             account = build(logs, options, partial, parts, work.most_events, bar.update)
-        _publish_bad_lines(partial / BAD_LINES, folder)
         seconds = {"seconds": time.perf_counter() - began, "stage_seconds": account.pop("stage_seconds")}
         manifest = {"format": logs[0].format, "columns": logs[0].columns, **settings, **account, **seconds}
         return finish_dataset(partial, manifest)
@@ -93,7 +93,7 @@ def _open(inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, chu
     if not test_inputs:
         return [train]
     test = open_log(test_inputs, dataclasses.replace(reading, format=train.format), chunk_bytes)
-    if test.columns != train.columns:
+    if test.columns.keys() != train.columns.keys():
         raise InputError(f"--test_input: expected the columns of --input ({train.columns}); got {test.columns}")
     return [train, test]
 
@@ -108,26 +108,16 @@ def _text_bytes(paths: list[Path]) -> int | None:
     return None if any(path.suffix in _PACKED for path in paths) else sum(path.stat().st_size for path in paths)
 
 
-def _publish_bad_lines(written: Path, folder: Path) -> None:
-    path = folder.with_name(f"{folder.name}.{BAD_LINES}")
-    if not written.exists():
-        path.unlink(missing_ok=True)
-        return
-    with whole_file(path) as partial:
-        shutil.move(written, partial)
-    log.warning("lines that could not be read are kept in %s", path)
-
-
-def _settings(inputs: list[Path], test_inputs: list[Path], reading: ReadOptions, options: PrepareOptions) -> dict:
-    """What a dataset is made from, as its manifest tells; how much memory it took to make it changes nothing."""
+def _options(reading: ReadOptions, options: PrepareOptions) -> dict:
+    """What a dataset depends on, by flag; how much memory it took to make it changes nothing."""
     given = {**dataclasses.asdict(reading), **dataclasses.asdict(options)}
     del given["memory_limit_gb"]
-    named = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    return {
-        "options": named,
-        "inputs": [_fingerprint(path) for path in inputs],
-        "test_inputs": [_fingerprint(path) for path in test_inputs],
-    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def _digest(log: Log) -> str | None:
+    """What tells the companion file of a log from another."""
+    return None if log.item_features is None else hashlib.sha256(str(log.item_features.to_pydict()).encode()).hexdigest()
 
 
 def _fingerprint(path: Path) -> dict:
@@ -159,7 +149,8 @@ def _kept(folder: Path, settings: dict, overwrite: bool) -> dict | None:
 
 def _differences(manifest: dict, settings: dict) -> list[str]:
     """Each option or list of files in which a dataset differs from what is asked for, as text."""
-    old, new = ({**one["options"], "input": one["inputs"], "test_input": one["test_inputs"]} for one in (manifest, settings))
+    names = {"input": "inputs", "test_input": "test_inputs", "input (its file of items)": "item_table"}
+    old, new = ({**one["options"], **{name: one.get(key) for name, key in names.items()}} for one in (manifest, settings))
     return [f"--{name}: {_short(old.get(name))} there, {_short(new.get(name))} now" for name in old | new if old.get(name) != new.get(name)]
 
 

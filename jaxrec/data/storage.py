@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from jaxrec.data.dataset import PERIODS, Dataset
-from jaxrec.data.preparing.cuts import iso
+from jaxrec.data.dataset import PERIODS, Dataset, iso
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, sha256, whole_folder, write_json
 
@@ -21,6 +20,8 @@ VERSION = 2
 ARRAYS = ("items", "times", "offsets", "users", "period_offsets", "item_counts")
 OPTIONAL_ARRAYS = ("behaviors",)
 MANIFEST, VOCABULARY, USERS, FEATURES = "manifest.json", "vocabulary.parquet", "users.parquet", "features.parquet"
+BAD_LINES = "bad_lines.csv"
+FILES = {MANIFEST, VOCABULARY, USERS, FEATURES, BAD_LINES, *(f"{name}.npy" for name in (*ARRAYS, *OPTIONAL_ARRAYS))}
 
 
 def write_dataset(dataset: Dataset, item_names: pa.Array, user_names: pa.Array, folder: Path) -> dict:
@@ -66,18 +67,22 @@ def finish_dataset(folder: Path, manifest: dict) -> dict:
     files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
     with ThreadPoolExecutor() as pool:
         checksums = dict(zip([file.name for file in files], pool.map(sha256, files), strict=True))
-    manifest = {"version": VERSION, **manifest, "arrays": shapes, "checksums": checksums}
+    sizes = {file.name: file.stat().st_size for file in files}
+    manifest = {"version": VERSION, **manifest, "arrays": shapes, "bytes": sizes, "checksums": checksums}
     write_json(folder / MANIFEST, manifest)
     check_periods(load_dataset(folder))
     return manifest
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise InputError where `folder` holds something that is no dataset, so that it is never replaced."""
-    if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"{folder}: expected a dataset folder or a new path; got something else there ({MANIFEST} is missing), left untouched"
-        )
+    """Raise InputError where `folder` holds anything that no dataset has, so that nothing else is ever replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a dataset folder or a new path; got a file, left untouched")
+    foreign = sorted({file.name for file in folder.iterdir()} - FILES)
+    if foreign:
+        raise InputError(f"{folder}: expected a dataset folder or a new path; got one that holds {foreign[0]}, left untouched")
 
 
 def load_dataset(folder: Path, verify: bool = False) -> Dataset:
@@ -92,7 +97,7 @@ def load_dataset(folder: Path, verify: bool = False) -> Dataset:
     """
     manifest = read_manifest(folder)
     for name, digest in manifest["checksums"].items():
-        _check_file(folder / name, digest if verify else None)
+        _check_file(folder / name, manifest["bytes"][name], digest if verify else None)
     dataset = open_arrays(folder, manifest["users"], manifest["arrays"])
     dataset = dataclasses.replace(dataset, manifest=manifest, folder=folder)
     if verify:
@@ -115,7 +120,7 @@ def read_manifest(folder: Path) -> dict:
         raise InputError(
             f"{folder / MANIFEST}: expected a dataset of version {VERSION}; got version {version}; prepare it again with --overwrite"
         )
-    missing = [key for key in ("checksums", "arrays", "users", "cuts") if key not in manifest]
+    missing = [key for key in ("checksums", "bytes", "arrays", "users", "cuts") if key not in manifest]
     if missing:
         raise InputError(f"{folder / MANIFEST}: expected a dataset manifest; {', '.join(missing)} is missing")
     return manifest
@@ -157,9 +162,11 @@ def check_periods(dataset: Dataset) -> None:
             )
 
 
-def _check_file(path: Path, digest: str | None) -> None:
+def _check_file(path: Path, size: int | None = None, digest: str | None = None) -> None:
     if not path.is_file():
         raise InputError(f"{path}: expected a file of the dataset; it is missing")
+    if size is not None and (got := path.stat().st_size) != size:
+        raise InputError(f"{path}: expected {size} bytes; got {got}: the file is damaged")
     if digest is not None and (got := sha256(path)) != digest:
         raise InputError(f"{path}: expected sha256 {digest}; got {got}: the file is damaged")
 
@@ -179,7 +186,7 @@ def _map(path: Path, expected: dict | None) -> np.ndarray:
 
 
 def _read_column(path: Path, name: str) -> np.ndarray:
-    _check_file(path, None)
+    _check_file(path)
     try:
         return pa.parquet.read_table(path, columns=[name]).column(name).to_numpy()
     except pa.ArrowException as error:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from jaxrec.data.preparing.filters import Kept
 from jaxrec.data.preparing.names import by_text, positions
+from jaxrec.data.preparing.rows import Rows
 from jaxrec.data.preparing.session_log import SessionLog
 from jaxrec.data.reading.time_units import NANOSECONDS
 
@@ -24,6 +25,7 @@ class Order(NamedTuple):
       period_offsets: first session of each period, and the end, [4] int64.
       item_codes: item code of every item index: by falling count in the global period, equal counts by text, [items].
       user_codes: user code of every user index, by text, [users].
+      behavior_codes: behaviour code of every behaviour index, by text, [behaviours].
     """
 
     sessions: np.ndarray
@@ -31,9 +33,10 @@ class Order(NamedTuple):
     period_offsets: np.ndarray
     item_codes: np.ndarray
     user_codes: np.ndarray
+    behavior_codes: np.ndarray
 
 
-def order_of(log: SessionLog, kept: Kept, item_names: pa.Array, user_names: pa.Array) -> Order:
+def order_of(log: SessionLog, kept: Kept, rows: Rows) -> Order:
     """Find the order of a dataset."""
     ordered = [_in_order(log, kept, period) for period in range(3)]
     sessions = np.concatenate(ordered)
@@ -43,8 +46,9 @@ def order_of(log: SessionLog, kept: Kept, item_names: pa.Array, user_names: pa.A
         sessions,
         offsets,
         np.cumsum([0, *map(len, ordered)]),
-        item_index(kept.support, item_names),
-        by_text(user_names, np.flatnonzero(np.bincount(users[users >= 0]))),
+        item_index(kept.support, rows.items),
+        by_text(rows.users, np.flatnonzero(np.bincount(users[users >= 0]))),
+        by_text(rows.behaviors, np.arange(len(rows.behaviors))),
     )
 
 
@@ -72,7 +76,8 @@ def write_events(log: SessionLog, kept: Kept, order: Order, names: Sequence[str]
       most_events: about how many events are held in memory at once.
     """
     index = positions(order.item_codes, len(kept.known))
-    convert = {"items": lambda codes: index[codes], "times": lambda ns: ns // NANOSECONDS, "behaviors": lambda codes: codes}
+    behavior = positions(order.behavior_codes, max(len(order.behavior_codes), 1))
+    convert = {"items": lambda codes: index[codes], "times": lambda ns: ns // NANOSECONDS, "behaviors": lambda codes: behavior[codes]}
     first_event = np.full(len(log.lengths), -1, np.int64)
     first_event[order.sessions] = order.offsets[:-1]
     for name in names:

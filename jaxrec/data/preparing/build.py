@@ -26,14 +26,13 @@ from jaxrec.data.preparing.session_log import SessionLog, write_sessions
 from jaxrec.data.preparing.sessions import sessionise
 from jaxrec.data.reading.formats import Log
 from jaxrec.data.reading.time_units import NANOSECONDS
-from jaxrec.data.storage import FEATURES, open_arrays, write_names
+from jaxrec.data.storage import BAD_LINES, FEATURES, open_arrays, write_names
 from jaxrec.errors import InputError
 from jaxrec.options import Options, option
 
 log = logging.getLogger("jaxrec")
 
 DEFAULT_CUTS = ("0.7", "0.85")  # of a log with users, where none is given; a log without users has the second alone
-BAD_LINES = "bad_lines.csv"
 EVENT_ARRAYS = ("items", "times", "behaviors")
 _CUT_HELP = "ISO-8601 instant with a zone, unix seconds, or a fraction in (0, 1) of all events in time order"
 
@@ -45,16 +44,21 @@ class PrepareOptions(Options):
     behaviors: tuple[str, ...] = option((), "behaviours to keep; empty: all")
     time_from: str | None = option(None, "events before this instant are dropped: ISO-8601 with a zone, or unix seconds")
     time_to: str | None = option(None, "events from this instant on are dropped: ISO-8601 with a zone, or unix seconds")
-    session_gap_minutes: float = option(30.0, "a log without sessions: a new one starts when a user's gap is greater", minimum=0)
-    drop_duplicates: bool = option(False, "drop rows that repeat an earlier one in everything: session or user, item, time, behaviour")
-    drop_repeats: bool = option(False, "drop events of the same item as the one before in their session")
+    session_gap_minutes: float = option(
+        30.0, "a log without sessions: a new one starts when a user's gap is greater", minimum=0, maximum=1e8
+    )
+    drop_duplicates: bool = option(False, "drop rows with session or user, item, time and behaviour of an earlier one")
+    drop_repeats: bool = option(False, "drop events of the same item and behaviour as the one before in their session")
     min_session_length: int = option(2, "shorter sessions are dropped", minimum=1)
-    max_session_length: int | None = option(None, "longer sessions are split into pieces of nearly equal length", minimum=2)
+    max_session_length: int | None = option(None, "longer sessions are split into pieces of nearly equal length", minimum=2, maximum=1e9)
     min_item_support: int = option(1, "items with fewer events in the global period are dropped", minimum=1)
     personal_from: str | None = option(None, f"start of the personal period: {_CUT_HELP} (default with users and no --test_input: 0.7)")
     test_from: str | None = option(None, f"start of the test period: {_CUT_HELP} (default without --test_input: 0.85)")
     memory_limit_gb: float = option(
-        6.0, "memory to work in; rows beyond it wait on disk, only some numbers per session, item and user do not", minimum=0.25
+        6.0,
+        "memory to work in; rows wait on disk, only some numbers per session, item and user do not",
+        minimum=0.25,
+        maximum=1e5,
     )
 
 
@@ -82,6 +86,7 @@ def build(
     Raises:
       InputError: an option does not fit the log, or nothing is left.
     """
+    check_cut_options(options, len(logs) > 1)
     spool = folder / "spool"
     spool.mkdir()
     seconds: dict[str, float] = {}
@@ -91,8 +96,11 @@ def build(
     account = _write_arrays(logs[0], intake, len(logs) > 1, options, folder, most_events, seconds)
     shutil.rmtree(spool)
     found = open_arrays(folder, account["users"])
-    account |= sizes(found, Cuts(**account["cuts"]), intake.rows.behaviors) | (overlap_with_training(found) if len(logs) > 1 else {})
+    account |= sizes(found, Cuts(**account["cuts"]), sorted(intake.rows.behaviors.to_pylist()))
+    account |= overlap_with_training(found) if len(logs) > 1 else {}
     account["warnings"] += _empty_periods(account)
+    if account["rows_read"] != account["events"] + sum(account["rows_dropped"].values()):
+        raise RuntimeError(f"rows are lost: {account['rows_read']} read, {account['events']} kept, {account['rows_dropped']} dropped")
     return account | {"stage_seconds": seconds}
 
 
@@ -101,6 +109,9 @@ def _write_arrays(
 ) -> dict:
     """Write all files but the manifest; returns the account of the rows."""
     pa.default_memory_pool().release_unused()
+    if intake.dropped["unparsable"] == intake.rows_read:
+        first = intake.bad_lines[0]
+        raise InputError(f"{first.file} line {first.line}: {first.fault}; none of {intake.rows_read} lines could be read")
     if intake.rows.moments.first is None:
         raise InputError(f"--time_from, --time_to, --behaviors: expected events that fit them; none remains of {intake.rows_read} rows")
     cuts = choose_cuts(intake.rows, has_test, options)
@@ -110,10 +121,12 @@ def _write_arrays(
     with _stage("filter", seconds):
         kept = filter_events(sessions, len(intake.rows.items), cuts, options.min_session_length, options.min_item_support)
     if not kept.support.any():
-        fault = f"expected sessions of {options.min_session_length} events in the global period; none remains"
-        raise InputError(f"--min_session_length: {fault} of {intake.rows_read} rows")
+        wanted = f"sessions of {options.min_session_length} events of items with {options.min_item_support} or more"
+        raise InputError(
+            f"--min_session_length, --min_item_support: expected {wanted} in the global period; none remains of {intake.rows_read} rows"
+        )
     with _stage("arrange", seconds):
-        order = order_of(sessions, kept, intake.rows.items, intake.rows.users)
+        order = order_of(sessions, kept, intake.rows)
         columns = EVENT_ARRAYS if len(intake.rows.behaviors) else EVENT_ARRAYS[:2]
         write_events(sessions, kept, order, columns, folder, most_events)
         _write_lines(sessions, kept, order, intake, folder)
@@ -137,17 +150,24 @@ def _wanted(options: PrepareOptions) -> Wanted:
     return Wanted(options.behaviors, **{n: None if text is None else parse_instant(text, n) * NANOSECONDS for n, text in given.items()})
 
 
-def choose_cuts(rows: Rows, has_test: bool, options: PrepareOptions) -> Cuts:
-    """The cuts that the options name, or the default ones; fractions are of the rows, before any filter by length or support."""
+def check_cut_options(options: PrepareOptions, has_test: bool) -> None:
+    """Raise InputError where the cuts cannot be meant together, before the log is read."""
     personal, test = options.personal_from, options.test_from
-    if personal is not None and not len(rows.users):
-        raise InputError(f"--personal_from: expected none, the log has no users; got {personal}")
     if has_test and test is not None:
         raise InputError(f"--test_from: expected none, --test_input is the whole test period; got {test}")
     if not has_test and test is None and personal is not None:
         raise InputError(f"--test_from: expected a cut, because --personal_from is given ({personal}); got none")
-    given = {"personal_from": personal, "test_from": test}
-    if not has_test and test is None:
+    for name, text in {"personal_from": personal, "test_from": test}.items():
+        if text is not None:
+            parse_cut(text, name, lambda _: 0)
+
+
+def choose_cuts(rows: Rows, has_test: bool, options: PrepareOptions) -> Cuts:
+    """The cuts that the options name, or the default ones; fractions are of the rows, before any filter by length or support."""
+    given = {"personal_from": options.personal_from, "test_from": options.test_from}
+    if given["personal_from"] is not None and not len(rows.users):
+        raise InputError(f"--personal_from: expected none, the log has no users; got {given['personal_from']}")
+    if not has_test and given["test_from"] is None:
         given = {"personal_from": DEFAULT_CUTS[0] if len(rows.users) else None, "test_from": DEFAULT_CUTS[1]}
     second_at = functools.partial(_second_at, rows)
     cuts = Cuts(**{name: None if text is None else parse_cut(text, name, second_at) for name, text in given.items()})
@@ -185,6 +205,7 @@ def _write_features(companion: pa.Table | None, intake: Intake, order: Order, fo
         row = pa.compute.index_in(intake.rows.items.take(pa.array(order.item_codes)), value_set=names)
         columns |= {name: companion[name].combine_chunks().take(row) for name in companion.column_names if name != "item"}
     if columns:
+        columns = {f"{name}_of_item" if name == "index" else name: column for name, column in columns.items()}
         pa.parquet.write_table(pa.table({"index": np.arange(len(order.item_codes), dtype=np.int32), **columns}), folder / FEATURES)
     return list(columns)
 
@@ -213,5 +234,5 @@ def _single_events(sessions: SessionLog, options: PrepareOptions) -> list[str]:
 
 
 def _empty_periods(account: dict) -> list[str]:
-    wanted = ["test"] if account["cuts"]["personal_from"] is None else ["personal", "test"]
+    wanted = ["personal", "test"] if account["users"] else ["test"]
     return [f"the {name} period holds no session" for name in wanted if not account["periods"][name]["sessions"]]

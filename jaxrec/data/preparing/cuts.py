@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrec.data.dataset import iso
 from jaxrec.data.reading.time_units import NANOSECONDS
 from jaxrec.errors import InputError
 
 _STRETCH = 12  # bits
+_END_OF_TIME = 2**63 // NANOSECONDS  # seconds whose nanoseconds fit into 64 bits
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?|[+-]?\.\d+")
 
 
@@ -43,6 +45,8 @@ def parse_instant(text: str, name: str) -> int:
             raise InputError(f"{expected}; got {text!r}, which has no zone (such as Z or +08:00)")
         since = instant - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         seconds = fractions.Fraction(since // datetime.timedelta(microseconds=1), 1_000_000)
+    if abs(seconds) >= _END_OF_TIME:
+        raise InputError(f"{expected}, of the years 1678 to 2261; got {text!r}")
     if seconds.denominator != 1:
         raise InputError(f"{expected}, in whole seconds; got {text!r}")
     return int(seconds)
@@ -99,17 +103,6 @@ def parse_cut(text: str, name: str, second_at: Callable[[fractions.Fraction], in
     """
     share = fractions.Fraction(text) if _NUMBER.fullmatch(text) else fractions.Fraction(0)
     return second_at(share) if 0 < share < 1 else parse_instant(text, name)
-
-
-def iso(seconds: int | None) -> str:
-    """An instant as text.
-
-    >>> iso(1512057600), iso(None)
-    ('2017-11-30T16:00:00Z', 'none')
-    """
-    if seconds is None:
-        return "none"
-    return str(np.datetime64(int(seconds), "s")) + "Z"
 
 
 def check_cuts(cuts: Cuts, first: int, last: int, given: Collection[str] = Cuts._fields) -> None:

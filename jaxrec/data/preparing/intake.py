@@ -14,11 +14,11 @@ from jaxrec.data.preparing.cuts import Moments
 from jaxrec.data.preparing.item_features import ItemFeature
 from jaxrec.data.preparing.names import Names
 from jaxrec.data.preparing.rows import ROW, Rows, append_rows
-from jaxrec.data.reading.formats import BadLine, Chunk, Log
+from jaxrec.data.reading.chunks import FEATURE, BadLine, Chunk, one_dictionary
+from jaxrec.data.reading.formats import Log
 from jaxrec.errors import InputError
 
 T = TypeVar("T")
-FEATURE = "feature:"  # how the columns of a chunk begin that tell about the item
 SHOWN_BAD_LINES = 5
 
 
@@ -80,6 +80,8 @@ def take_in(
             _add_features(chunk.events, rows["item"], features)
             dropped["unparsable"] += len(chunk.bad_lines)
             read += chunk.events.num_rows + len(chunk.bad_lines)
+            if wanted.behaviors and "behavior" not in chunk.events.column_names:
+                raise InputError(f"--behaviors: expected none, the log has no behaviours; got {','.join(wanted.behaviors)}")
             rows = _choose(rows, names["behavior"], wanted, dropped)
             if not held_out:
                 moments.add(rows["time"])
@@ -106,19 +108,14 @@ def _records(events: pa.Table, names: dict[str, Names], first_row: int, held_out
     rows["time"] = np.asarray(events.column("time").combine_chunks())
     rows["held_out"] = held_out
     for role, known in names.items():
-        rows[role] = known.codes(_one_array(events, role)) if role in events.column_names else -1
+        rows[role] = known.codes(one_dictionary(events.column(role))) if role in events.column_names else -1
     return rows
-
-
-def _one_array(events: pa.Table, name: str) -> pa.DictionaryArray:
-    column = events.column(name)
-    return column.chunk(0) if column.num_chunks else pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.string()))
 
 
 def _add_features(events: pa.Table, items: np.ndarray, features: dict[str, ItemFeature]) -> None:
     for name in events.column_names:
         if name.startswith(FEATURE):
-            features.setdefault(name.removeprefix(FEATURE), ItemFeature()).add(items, _one_array(events, name))
+            features.setdefault(name.removeprefix(FEATURE), ItemFeature()).add(items, one_dictionary(events.column(name)))
 
 
 def _note_bad_lines(chunk: Chunk, path: Path, shown: list[BadLine]) -> None:
@@ -134,8 +131,6 @@ def _note_bad_lines(chunk: Chunk, path: Path, shown: list[BadLine]) -> None:
 
 def _choose(rows: np.ndarray, behaviors: Names, wanted: Wanted, dropped: dict[str, int]) -> np.ndarray:
     if wanted.behaviors:
-        if not len(behaviors):
-            raise InputError(f"--behaviors: expected none, the log has no behaviours; got {','.join(wanted.behaviors)}")
         codes = [code for code, text in enumerate(behaviors.texts.to_pylist()) if text in wanted.behaviors]
         rows = _drop(rows, np.isin(rows["behavior"], codes), "behavior", dropped)
     if wanted.time_from is not None:

@@ -1,8 +1,11 @@
 """Names: the texts of ids as they come, chunk by chunk, and a number for each."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
+
+_STEP = 0x9E3779B97F4A7C15  # the increment of SplitMix64
 
 
 class Names:
@@ -16,43 +19,80 @@ class Names:
     """
 
     def __init__(self):
-        self.texts = pa.array([], pa.large_string())
-        # Code of every number, as long as all texts are plain numbers of moderate size: looked up many times faster than texts.
-        self._numbers: np.ndarray | None = np.full(1 << 16, -1, np.int32)
+        self._texts: list[pa.Array] = []
+        self._count = 0
+        self._key = 0
+        self._hashes = np.zeros(0, np.uint64)  # of the texts, ascending
+        self._checks = np.zeros(0, np.uint64)  # a second hash of the same texts: equal in both is equal
+        self._codes = np.zeros(0, np.int32)
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return self._count
+
+    @property
+    def texts(self) -> pa.Array:
+        """All texts, in the order of their codes."""
+        self._texts = [pa.concat_arrays([pa.array([], pa.large_string()), *self._texts])]
+        return self._texts[0]
 
     def codes(self, column: pa.DictionaryArray) -> np.ndarray:
-        """Code of every row, -1 where there is no text, [rows] int32; texts that are new get the next codes."""
+        """Code of every row, -1 where there is no text, [rows] int32; texts that are new get the next codes.
+
+        The cost is that of the column, and of one copy of 20 bytes per known text.
+        """
         dictionary = column.dictionary.cast(pa.large_string())
-        numbers = None if self._numbers is None else _plain_numbers(dictionary)
-        if numbers is None:
-            self._numbers = None
-            code = np.asarray(pa.compute.index_in(dictionary, value_set=self.texts).fill_null(-1)).astype(np.int32)
-        else:
-            size = 1 << int(numbers.max(initial=0)).bit_length()
-            self._numbers = np.append(self._numbers, np.full(max(size - len(self._numbers), 0), -1, np.int32))
-            code = self._numbers[numbers]
-        new = np.flatnonzero(code < 0)
-        code[new] = np.arange(len(self), len(self) + len(new), dtype=np.int32)
-        if numbers is not None:
-            self._numbers[numbers] = code
-        self.texts = pa.concat_arrays([self.texts, dictionary.take(pa.array(new))])
+        code = self._find_or_add(dictionary)
         # One place more, for rows without a text.
         return np.append(code, np.int32(-1))[np.asarray(column.indices.fill_null(len(code)))]
 
+    def _find_or_add(self, texts: pa.Array) -> np.ndarray:
+        """Codes of distinct texts, [texts] int32."""
+        hashes, checks = _hashes(texts, self._key)
+        order = np.argsort(hashes)  # looked up in order, a million texts meet each known one in the cache
+        hashes, checks = hashes[order], checks[order]
+        place = np.searchsorted(self._hashes, hashes)
+        known = np.zeros(len(hashes), bool)
+        inside = place < len(self._hashes)
+        known[inside] = self._hashes[place[inside]] == hashes[inside]
+        if (self._checks[place[known]] != checks[known]).any() or (hashes[1:] == hashes[:-1]).any():
+            return self._with_another_key(texts)
+        code = np.empty(len(texts), np.int32)
+        code[order[known]] = self._codes[place[known]]
+        new = np.sort(order[~known])
+        code[new] = np.arange(self._count, self._count + len(new), dtype=np.int32)
+        columns = (self._hashes, hashes), (self._checks, checks), (self._codes, code[order])
+        self._hashes, self._checks, self._codes = (np.insert(old, place[~known], now[~known]) for old, now in columns)
+        self._texts.append(texts.take(pa.array(new)))
+        self._count += len(new)
+        return code
 
-def _plain_numbers(texts: pa.Array) -> np.ndarray | None:
-    """The texts as numbers, [texts] int32, where each is the usual text of a number from 0 to 2**26; None otherwise ("007", "x")."""
-    try:
-        numbers = texts.cast(pa.int32())
-    except pa.ArrowInvalid:
-        return None
-    bounds = pa.compute.min_max(numbers)
-    if len(texts) and (bounds["min"].as_py() < 0 or bounds["max"].as_py() >= 1 << 26):
-        return None
-    return np.asarray(numbers) if numbers.cast(texts.type).equals(texts) else None
+    def _with_another_key(self, texts: pa.Array) -> np.ndarray:
+        """The same after two texts had one hash: with other hashes of all texts."""
+        self._key += 1
+        everything = self.texts
+        hashes, checks = _hashes(everything, self._key)
+        order = np.argsort(hashes)
+        self._hashes, self._checks, self._codes = hashes[order], checks[order], order.astype(np.int32)
+        return self._find_or_add(texts)
+
+
+def _hashes(texts: pa.Array, key: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two independent hashes of 64 bits of every text; plain numbers, as most ids are, have cheap ones."""
+    is_number = pa.compute.match_substring_regex(texts, "^(0|[1-9][0-9]{0,17})$")
+    numbers = np.asarray(texts.filter(is_number).cast(pa.int64())).astype(np.uint64)
+    others = texts.filter(pa.compute.invert(is_number)).to_numpy(zero_copy_only=False)
+    place, found = np.asarray(is_number), np.empty((2, len(texts)), np.uint64)
+    for part, hashes in enumerate(found):
+        hashes[place] = _mixed(numbers + np.uint64((2 * key + part + 1) * _STEP % 2**64))
+        hashes[~place] = pd.util.hash_array(others, hash_key=f"{key:015d}{part}", categorize=False)
+    return found[0], found[1]
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Each number spread over 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def by_text(texts: pa.Array, codes: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def sessionise(
       rows: records in the order of the log, [rows] of `ROW`.
       gap_minutes: a new session starts when the gap is greater; unused where the log has sessions.
       drop_duplicates: leave out rows that repeat an earlier one in everything.
-      drop_repeats: leave out events of the same item as the one before in their session.
+      drop_repeats: leave out events of the same item and behaviour as the one before in their session.
       longest: a session with more events is split into as few pieces of nearly equal length as fit; None: never.
     """
     group = _group(rows)
@@ -60,7 +60,8 @@ def sessionise(
         rows, group = _drop(~duplicate, "duplicate", dropped, rows, group)
     session = np.cumsum(_starts(rows, group, gap_minutes), dtype=np.int32)
     if drop_repeats:
-        new = (np.diff(session, prepend=0) != 0) | (np.diff(rows["item"], prepend=-1) != 0)
+        changes = (np.diff(column, prepend=column[:1] - 1) != 0 for column in (session, rows["item"], rows["behavior"]))
+        new = np.logical_or.reduce(list(changes))
         rows, session = _drop(new, "repeat", dropped, rows, session)
     starts = np.flatnonzero(np.diff(session, prepend=0))
     lengths = np.diff(np.append(starts, len(rows)))
@@ -114,7 +115,9 @@ def _order(group: np.ndarray, times: np.ndarray) -> np.ndarray | slice:
 def _starts(rows: np.ndarray, group: np.ndarray, gap_minutes: float) -> np.ndarray:
     starts = np.diff(group, prepend=-1) != 0
     if not (rows["session"] >= 0).any():
-        starts |= np.diff(rows["time"], prepend=rows["time"][:1]) > round(gap_minutes * 60 * NANOSECONDS)
+        # Times of a group ascend, so their differences are right as unsigned numbers even where they pass the signed range.
+        gaps = np.diff(rows["time"], prepend=rows["time"][:1]).view(np.uint64)
+        starts |= gaps > np.uint64(round(gap_minutes * 60 * NANOSECONDS))
     return starts
 
 
@@ -132,7 +135,7 @@ def _duplicates(rows: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _split(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Lengths of the pieces of sessions: as few as fit, nearly equal, so that no session leaves a lonely last event.
+    """Lengths of the pieces of sessions: as few as fit, nearly equal, so that only a limit of two leaves lonely events.
 
     >>> _split(np.array([2, 9, 4]), 4).tolist()
     [2, 3, 3, 3, 4]

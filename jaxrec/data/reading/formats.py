@@ -118,7 +118,7 @@ def open_log(files: list[Path], options: ReadOptions, chunk_bytes: int = 1 << 27
     format = FORMATS[name]
     layouts = [format.layout(head, options) for head in heads]
     for head, layout in zip(heads, layouts, strict=True):
-        if format.one_layout and layout.roles != layouts[0].roles:
+        if format.one_layout and layout.columns.keys() != layouts[0].columns.keys():
             raise InputError(f"{head.source}: expected the columns of {heads[0].source} ({layouts[0].roles}); got {layout.roles}")
     skip = options.on_error == "skip"
     companion = format.companion if options.item_field == "item" else None
@@ -158,7 +158,9 @@ def _advice(head: Head) -> str:
 
 
 def _recognised(head: Head, options: ReadOptions) -> str | None:
-    return next((name for name, format in FORMATS.items() if format.recognise(head, options)), None)
+    named = any(getattr(options, field) is not None for field in ReadOptions.__dataclass_fields__ if field.endswith("_column"))
+    possible = ("parquet", "csv") if named else FORMATS  # only these have columns that can be named
+    return next((name for name in possible if FORMATS[name].recognise(head, options)), None)
 
 
 def _chosen(members: list[Source], options: ReadOptions) -> list[Source]:

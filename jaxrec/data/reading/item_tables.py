@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
@@ -12,6 +13,8 @@ from jaxrec.data.reading.heads import Head, listed
 from jaxrec.data.reading.layout import Layout
 from jaxrec.data.reading.sources import Source, reading
 from jaxrec.errors import InputError
+
+log = logging.getLogger("jaxrec")
 
 _MOVIE_FILES = {"::": "movies.dat", ",": "movies.csv", "\t": "u.item"}
 # The flags of u.item, in their published order.
@@ -101,13 +104,18 @@ def _split_flags(text: io.TextIOBase) -> Iterator[list[str]]:
 
 
 def _checked(source: Source, rows, names: tuple[str, ...], skip: bool, header: bool) -> Iterator[list[str]]:
+    faults = []
     for number, row in rows:
         if header and number == 1:
             continue
         if len(row) == len(names) and row[names.index("item")]:
             yield row
-        elif not skip:
-            raise InputError(f"{source} line {number}: expected {', '.join(names)}; got {'|'.join(row)[:80]!r}")
+            continue
+        faults.append(f"{source} line {number}: expected {', '.join(names)}; got {'|'.join(row)[:80]!r}")
+        if not skip:
+            raise InputError(faults[0])
+    if faults:
+        log.warning("%s (left out with %d more)", faults[0], len(faults) - 1)
 
 
 def _table(source: Source, names: tuple[str, ...], rows: Iterator[list[str]]) -> pa.Table:

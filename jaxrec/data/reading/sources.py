@@ -6,6 +6,7 @@ Streams are read under `reading`, which turns whatever a damaged or missing file
 import contextlib
 import glob
 import lzma
+import os
 import struct
 import zipfile
 import zlib
@@ -54,7 +55,8 @@ class Source(NamedTuple):
                     stream = stack.enter_context(pa.input_stream(stream, compression=packing)) if packing else stream
                 else:
                     packing = _PACKED.get(self.path.suffix.lower())
-                    stream = stack.enter_context(pa.input_stream(self.path, compression=packing))
+                    stream = stack.enter_context(self.path.open("rb"))  # not by Arrow, which opens no name that is not UTF-8
+                    stream = stack.enter_context(pa.input_stream(stream, compression=packing)) if packing else stream
             yield stream
 
     def sibling(self, name: str) -> "Source | None":
@@ -134,7 +136,8 @@ def input_files(given: list[Path], flag: str) -> list[Path]:
     """
     found = []
     for path in given:
-        for one in [str(path)] if path.exists() else str(path).split(","):
+        is_one = os.path.exists(path)  # noqa: PTH110 (Path.exists raises where a list is too long for a name)
+        for one in [str(path)] if is_one else str(path).split(","):
             is_pattern = glob.has_magic(one) and not Path(one).exists()
             fitting = sorted(glob.glob(one)) if is_pattern else [one]  # noqa: PTH207 (Path.glob refuses absolute patterns)
             if not fitting:
