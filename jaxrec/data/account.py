@@ -6,6 +6,7 @@ from jaxrec.data.dataset import PERIODS, Dataset, iso
 from jaxrec.data.preparing.cuts import Cuts
 from jaxrec.errors import InputError
 
+_PIECE = 1 << 22
 _REASONS = {
     "unparsable": "lines that could not be read",
     "duplicate": "with session or user, item, time and behaviour of an earlier row",
@@ -36,26 +37,36 @@ def sizes(dataset: Dataset, cuts: Cuts, behaviors: list[str]) -> dict:
 
 
 def _period_sizes(dataset: Dataset, sessions: range) -> dict[str, int]:
-    users = dataset.users[sessions.start : sessions.stop]
-    events = dataset.offsets[sessions.stop] - dataset.offsets[sessions.start]
-    lengths = np.diff(dataset.offsets[sessions.start : sessions.stop + 1])
-    counts = {"events": int(events), "sessions": len(sessions), "users": int(np.count_nonzero(np.bincount(users[users >= 0])))}
-    items = dataset.items[dataset.offsets[sessions.start] : dataset.offsets[sessions.stop]]
-    counts["items"] = int(np.count_nonzero(np.bincount(items, minlength=1)))
-    return counts | {"session_length": _percentiles(lengths)}
+    first, last = dataset.offsets[sessions.start], dataset.offsets[sessions.stop]
+    return {
+        "events": int(last - first),
+        "sessions": len(sessions),
+        "users": int(np.count_nonzero(_count(dataset.users[sessions.start : sessions.stop], dataset.n_users))),
+        "items": int(np.count_nonzero(_count(dataset.items[first:last], dataset.n_items))),
+        "session_length": _percentiles(np.diff(dataset.offsets[sessions.start : sessions.stop + 1])),
+    }
+
+
+def _count(codes: np.ndarray, size: int) -> np.ndarray:
+    """How often each code below `size` occurs, [size]; -1 is none. Piece by piece, because counting takes 8 bytes per code."""
+    counts = np.zeros(size + 1, np.int64)
+    for start in range(0, len(codes), _PIECE):
+        counts += np.bincount(codes[start : start + _PIECE] + 1, minlength=size + 1)
+    return counts[1:]
 
 
 def _percentiles(lengths: np.ndarray) -> dict[str, int]:
     """Lengths that a share of the sessions does not exceed; p50 is the median."""
-    return {f"p{p}": int(np.percentile(lengths, p, method="lower")) for p in (10, 50, 90, 99, 100)} if len(lengths) else {}
+    if not len(lengths):
+        return {}
+    shares = (10, 50, 90, 99, 100)
+    return {f"p{p}": int(n) for p, n in zip(shares, np.percentile(lengths, shares, method="lower"), strict=True)}
 
 
 def _behaviors(dataset: Dataset, names: list[str]) -> dict[str, int]:
     """Events of every behaviour, in the order of the codes."""
-    if dataset.behaviors is None:
-        return {}
-    counts = np.bincount(dataset.behaviors, minlength=len(names))
-    return dict(zip(names, counts.tolist(), strict=True))
+    counts = [] if dataset.behaviors is None else _count(dataset.behaviors, len(names)).tolist()
+    return dict(zip(names, counts, strict=dataset.behaviors is not None))
 
 
 def _straddling(dataset: Dataset, cuts: Cuts) -> int:
