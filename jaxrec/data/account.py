@@ -94,6 +94,7 @@ def describe(manifest: dict) -> str:
     lines = [f"format              {manifest['format']:>12}  {columns}".rstrip(), f"rows read           {manifest['rows_read']:>12,}"]
     lines += [f"  dropped           {count:>12,}  {_REASONS[reason]}" for reason, count in manifest["rows_dropped"].items() if count]
     lines += [f"    {line['file']} line {line['line']}: {line['fault']}" for line in manifest["bad_lines"]]
+    lines += ["    (all of them: bad_lines.csv in the dataset)"] if manifest["bad_lines"] else []
     lines += [f"{name:<20}{manifest[name]:>12,}" for name in ("events", "sessions", "users", "items")]
     lines += [f"sessions found      {manifest['sessions_found']:>12,}", *_rounds(manifest["rounds"])]
     if manifest["behaviors"]:

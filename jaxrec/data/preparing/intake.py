@@ -123,7 +123,7 @@ def _note_bad_lines(chunk: Chunk, path: Path, shown: list[BadLine]) -> None:
         return
     shown += chunk.bad_lines[: SHOWN_BAD_LINES - len(shown)]
     new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([BadLine._fields] * new)
         writer.writerows(chunk.bad_lines)
