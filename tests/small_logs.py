@@ -1,6 +1,7 @@
 """Logs of a few rows for tests, and where the real ones lie."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from jaxrec.data.preparing.intake import Wanted, take_in
 from jaxrec.data.preparing.session_log import write_sessions
 from jaxrec.data.preparing.sessions import sessionise
 from jaxrec.data.reading.formats import Chunk, Log
+from jaxrec.errors import InputError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 UNCUT = Cuts(None, None)
@@ -32,6 +34,14 @@ def write_lines(path: Path, lines: list[str], end: str = "\n") -> Path:
     """A text file of these lines."""
     path.write_bytes("".join(line + end for line in lines).encode())
     return path
+
+
+def refusal(work: Callable[[], object]) -> str:
+    """What the `InputError` says that `work` must end in; it fits on one line."""
+    with pytest.raises(InputError) as caught:
+        work()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def log_of(rows: list[tuple], sessions: list | None = None, chunk: int = 7, **columns: list) -> Log:

@@ -62,8 +62,7 @@ def finish_dataset(folder: Path, manifest: dict) -> dict:
     Returns:
       The manifest as written.
     """
-    names = [name for name in (*ARRAYS, *OPTIONAL_ARRAYS) if (folder / f"{name}.npy").exists()]
-    shapes = {name: _shape(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
+    shapes = {name: _shape(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _arrays_in(folder)}
     files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
     with ThreadPoolExecutor() as pool:
         checksums = dict(zip([file.name for file in files], pool.map(sha256, files), strict=True))
@@ -72,6 +71,10 @@ def finish_dataset(folder: Path, manifest: dict) -> dict:
     write_json(folder / MANIFEST, manifest)
     check_periods(load_dataset(folder))
     return manifest
+
+
+def _arrays_in(folder: Path) -> list[str]:
+    return [name for name in (*ARRAYS, *OPTIONAL_ARRAYS) if (folder / f"{name}.npy").exists()]
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -107,7 +110,7 @@ def load_dataset(folder: Path, verify: bool = False) -> Dataset:
 
 def open_arrays(folder: Path, n_users: int, expected: dict | None = None) -> Dataset:
     """The arrays of a dataset, mapped from disk; `expected` are their shapes and types, by name."""
-    names = [name for name in (*ARRAYS, *OPTIONAL_ARRAYS) if (folder / f"{name}.npy").exists()] if expected is None else expected
+    names = _arrays_in(folder) if expected is None else expected
     arrays = {name: _map(folder / f"{name}.npy", None if expected is None else expected[name]) for name in names}
     return Dataset(**arrays | {"period_offsets": tuple(int(n) for n in arrays["period_offsets"])}, n_users=n_users)
 

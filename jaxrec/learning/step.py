@@ -160,12 +160,12 @@ def step(
     dense = {name: part for name, part in trained.items() if name not in by_rows}
     moving = {place: params[table][items] for place, (table, items) in used.items() if table in by_rows}
 
-    def loss_of(dense, moving):
+    def objective(dense, moving):
         now = {**params, **dense}
         still = {place: now[table][items] for place, (table, items) in used.items() if place not in moving}
         return block_loss(model, rule, now, still | moving, block, hidden, negatives, dropout)
 
-    (loss, after), (dense_gradient, row_gradients) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(dense, moving)
+    (loss, after), (dense_gradient, row_gradients) = jax.value_and_grad(objective, (0, 1), has_aux=True)(dense, moving)
     used = {place: (table, _live(items, block.mask, model.n_items)) for place, (table, items) in used.items()}
     merged, scratch = _merge(trained, optimizer_state, used, row_gradients)
     if rule.clip_norm:

@@ -16,7 +16,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from jaxrec.data.account import overlap_with_training, sizes
-from jaxrec.data.preparing.arrange import Order, order_of, write_events
+from jaxrec.data.preparing.arrange import DTYPES, Order, order_of, write_events
 from jaxrec.data.preparing.cuts import Cuts, check_cuts, parse_cut, parse_instant
 from jaxrec.data.preparing.filters import Kept, filter_events
 from jaxrec.data.preparing.intake import Intake, Wanted, take_in
@@ -33,7 +33,6 @@ from jaxrec.options import Options, option
 log = logging.getLogger("jaxrec")
 
 DEFAULT_CUTS = ("0.7", "0.85")  # of a log with users, where none is given; a log without users has the second alone
-EVENT_ARRAYS = ("items", "times", "behaviors")
 _CUT_HELP = "ISO-8601 instant with a zone, unix seconds, or a fraction in (0, 1) of all events in time order"
 
 
@@ -127,7 +126,7 @@ def _write_arrays(
         )
     with _stage("arrange", seconds):
         order = order_of(sessions, kept, intake.rows)
-        columns = EVENT_ARRAYS if len(intake.rows.behaviors) else EVENT_ARRAYS[:2]
+        columns = [name for name in DTYPES if name != "behaviors" or len(intake.rows.behaviors)]
         write_events(sessions, kept, order, columns, folder, most_events)
         _write_lines(sessions, kept, order, intake, folder)
         features = _write_features(log.item_features, intake, order, folder)

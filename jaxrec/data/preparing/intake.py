@@ -72,7 +72,7 @@ def take_in(
     """
     names = {role: Names() for role in ("item", "user", "session", "behavior")}
     moments, features, shown = Moments(), {}, []
-    read, n_rows, dropped = 0, 0, dict.fromkeys(("unparsable", "behavior", "outside_time"), 0)
+    read, dropped = 0, dict.fromkeys(("unparsable", "behavior", "outside_time"), 0)
     for held_out, log in enumerate(logs):
         for chunk in _ahead(log.chunks):
             rows = _records(chunk.events, names, read, bool(held_out))
@@ -85,12 +85,11 @@ def take_in(
             rows = _choose(rows, names["behavior"], wanted, dropped)
             if not held_out:
                 moments.add(rows["time"])
-            n_rows += len(rows)
             append_rows(folder, parts, rows)
             progress(chunk.size)
     _check_behaviors(wanted.behaviors, names["behavior"])
     texts = (names[role].texts for role in ("item", "user", "session", "behavior"))
-    return Intake(Rows(folder, parts, n_rows, *texts, moments), read, dropped, shown, features)
+    return Intake(Rows(folder, parts, *texts, moments), read, dropped, shown, features)
 
 
 def _ahead(chunks: Iterator[T]) -> Iterator[T]:

@@ -32,14 +32,12 @@ class Rows(NamedTuple):
     Attributes:
       folder: holds one file of `ROW` records per part.
       parts: number of parts.
-      n_rows: rows in all parts.
       items, users, sessions, behaviors: text of every code; empty where the log has none.
       moments: at which seconds the rows that come from no test file lie.
     """
 
     folder: Path
     parts: int
-    n_rows: int
     items: pa.Array
     users: pa.Array
     sessions: pa.Array

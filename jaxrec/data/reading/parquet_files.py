@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _ROW = 32  # bytes of a row of text, about
 _STREAM = 1 << 20  # bytes read at a time of a column
-_TIMESTAMPS = {"s": 9, "ms": 6, "us": 3, "ns": 0}
 _MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1}
 _LIMIT = 2**63 - 1
 
@@ -179,7 +178,7 @@ def _times(column: pa.ChunkedArray, unit: str) -> tuple[pa.Array, np.ndarray]:
         column = column.cast(pa.timestamp("s" if pa.types.is_date32(column.type) else "ms"))
     decimals = UNITS.get(unit)
     if pa.types.is_timestamp(column.type):
-        decimals = _TIMESTAMPS[column.type.unit]
+        decimals = UNITS[column.type.unit]
         column = column.cast(pa.int64())
     missing = np.asarray(column.is_null())
     values = np.concatenate([np.asarray(chunk.fill_null(0)) for chunk in column.chunks])
