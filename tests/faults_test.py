@@ -17,7 +17,7 @@ from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import rate_at
-from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
+from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, used_rows
 from jaxrec.learning.train import Carry, LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, Span, draw_dropout, fit, run_updates
 from jaxrec.models.recommender import Model, ModelOptions
 
@@ -113,16 +113,11 @@ def test_the_memory_of_a_step_does_not_grow_with_the_catalogue():
     def temporary(n_items):
         model, rule = Model(ModelOptions(units=(8,), embedding_dim=8), n_items), Rule(scale=4)
         params = jax.eval_shape(model.init, jax.random.key(0))
-        state = jax.eval_shape(lambda params: init_optimizer(rule, params), params)
+        state = jax.eval_shape(lambda params: init_state(rule, params), params)
         block = Block(jnp.zeros((4, 2), jnp.int32), jnp.ones((4, 1), bool), jnp.ones((4, 1), bool))
         negatives = Negatives(jnp.zeros(64, jnp.int32), jnp.zeros(64), jnp.zeros((4, 1)))
-        run = jax.jit(step, static_argnums=(0, 1), donate_argnums=(3, 4))
-        return (
-            run.lower(model, rule, {}, params, state, block, model.zero_hidden(4), negatives, 0.1)
-            .compile()
-            .memory_analysis()
-            .temp_size_in_bytes
-        )
+        run = jax.jit(step, static_argnums=(0, 1), donate_argnums=3)
+        return run.lower(model, rule, {}, state, block, model.zero_hidden(4), negatives, 0.1).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(1_000_000) <= temporary(10_000) + 100_000
 
@@ -132,7 +127,7 @@ def loss_with(model, params, n_sample):
     block = jax.tree.map(lambda part: part[0], plan_lanes(items, offsets, 8))
     drawn = np.arange(n_sample) % N_ITEMS
     negatives = Negatives(drawn, jnp.zeros(n_sample), jnp.zeros((8, 1)))
-    rows = {place: params[table][used] for place, (table, used) in used_rows(model, block, negatives).items()}
+    rows = rows_of(params, used_rows(model, block, negatives))
     return float(block_loss(model, Rule(scale=8), params, rows, block, model.zero_hidden(8), negatives)[0])
 
 
@@ -192,8 +187,8 @@ def update_with(**changed):
     plan = plan_lanes(items, offsets, min(recipe.run.lanes, 4), recipe.run.bptt_steps)
     rule, key = recipe.rule(plan.mask.shape[1]), jax.random.key(recipe.run.seed)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    state = jax.eval_shape(lambda params: init_optimizer(rule, params), params)
-    carry = Carry(params, state, model.zero_hidden(plan.mask.shape[1]))
+    state = jax.eval_shape(lambda params: init_state(rule, params), params)
+    carry = Carry(state, model.zero_hidden(plan.mask.shape[1]))
     source = sampler(np.bincount(items, minlength=N_ITEMS), recipe.loss.sample_alpha, recipe.loss.logq)
     program = run_updates.lower(model, recipe, rule, source, carry, plan, key, Span(0, 3, 0, 100)).as_text()
     given = [*source, *plan, jax.random.key_data(key)]

@@ -19,7 +19,7 @@ from jaxrec.device.signatures import named
 from jaxrec.errors import InputError
 from jaxrec.learning.negatives import draw_items, sampler
 from jaxrec.learning.personalize import PersonalOptions, UserEvents, fit_user
-from jaxrec.learning.step import init_optimizer
+from jaxrec.learning.step import init_state
 
 CASES = [("dense", "float32"), ("layers", "int8"), ("no head", "float16")]
 
@@ -78,7 +78,7 @@ def test_updates_one_after_another_are_those_of_jax(case):
     name, precision, folder = case
     device, learn, rng = DeviceModel.load(folder), functions(name, precision)["train"], np.random.default_rng(4)
     personal = personal_of(name)
-    state = {"personal": personal, "optimizer": init_optimizer(RULES[name], personal)}
+    state = {"personal": personal, "optimizer": init_state(RULES[name], personal).optimizer}
     for _ in range(5):
         items, mask, negatives = random_block(rng)
         want = learn(**state, items=items, mask=mask, negatives=negatives, learning_rate=np.float32(0.05))

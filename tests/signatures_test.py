@@ -13,7 +13,7 @@ from jaxrec.data.blocks import Block
 from jaxrec.device.signatures import ExportOptions, ship, signatures
 from jaxrec.errors import InputError
 from jaxrec.learning.negatives import Negatives
-from jaxrec.learning.step import init_optimizer, step
+from jaxrec.learning.step import init_state, step
 from jaxrec.models.recommender import bytes_of
 
 NONE = np.zeros(OPTIONS.candidates, np.float32)
@@ -110,24 +110,23 @@ def test_learning_is_the_projects_step(name):
     model, params = random_model(name)
     shared, personal = model.split(params)
     items, mask, negatives = random_block(np.random.default_rng(1))
-    state = init_optimizer(RULES[name], personal)
+    state = init_state(RULES[name], personal)
     learn = functions(name)["train"]
-    got = learn(personal=personal, optimizer=state, items=items, mask=mask, negatives=negatives, learning_rate=np.float32(0.1))
+    got = learn(personal=personal, optimizer=state.optimizer, items=items, mask=mask, negatives=negatives, learning_rate=np.float32(0.1))
     reset = np.arange(3) == np.zeros((2, 1))
     against = Negatives(negatives, jnp.asarray(OFFSETS)[negatives], jnp.zeros((2, 3)))
     shared = jax.tree.map(jnp.asarray, shared)
     learn = jax.jit(partial(step, model, RULES[name]), compiler_options={"xla_backend_optimization_level": 0})
-    want = learn(shared, personal, state, Block(items, mask, reset), model.zero_hidden(2), against, jnp.float32(0.1))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), (got["personal"], got["optimizer"], got["loss"]), (*want[:2], want[3])
-    )
+    state, _, loss = learn(shared, state, Block(items, mask, reset), model.zero_hidden(2), against, jnp.float32(0.1))
+    want = state.dense, state.optimizer, loss
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), (got["personal"], got["optimizer"], got["loss"]), want)
 
 
 def test_a_block_without_predictions_changes_nothing():
     model, params = random_model("dense")
     personal = model.split(params)[1]
     items, mask, negatives = random_block(np.random.default_rng(1))
-    state = init_optimizer(RULES["dense"], personal)
+    state = init_state(RULES["dense"], personal).optimizer
     got = functions("dense")["train"](
         personal=personal, optimizer=state, items=items, mask=np.zeros_like(mask), negatives=negatives, learning_rate=np.float32(0.1)
     )

@@ -10,9 +10,11 @@ from small_logs import real
 from world import N_ITEMS, small_model
 
 from jaxrec.data.blocks import Block
+from jaxrec.learning.mesh import ALONE
 from jaxrec.learning.negatives import Negatives, sampler
-from jaxrec.learning.optimizers import adagrad, apply, apply_rows, frozen_outside, init_rows, merge_duplicates
-from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
+from jaxrec.learning.optimizers import adagrad, apply, frozen_outside
+from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, trained_parts, used_rows
+from jaxrec.learning.tables import merge_duplicates, move, pack, read, weights_of
 from jaxrec.models.gru import GRULayer
 from jaxrec.models.recommender import Model, ModelOptions, personal_mask
 
@@ -35,9 +37,12 @@ def some_negatives(block, n=6, seed=0):
 
 
 def one_step(model, rule, frozen, trained, block, state=None, negatives=None, hidden=None):
-    state = init_optimizer(rule, trained) if state is None else state
+    """Trained parts, state, hidden states and loss after one update of `trained`, or of a state that goes on."""
+    state = init_state(rule, trained) if state is None else state
     hidden = model.zero_hidden(len(block.mask)) if hidden is None else hidden
-    return step(model, rule, frozen, trained, state, Block(*map(jnp.asarray, block)), hidden, negatives or some_negatives(block), RATE)
+    negatives = negatives or some_negatives(block)
+    state, hidden, loss = step(model, rule, frozen, state, Block(*map(jnp.asarray, block)), hidden, negatives, RATE)
+    return trained_parts(model, state), state, hidden, loss
 
 
 def same(a, b, **tolerance):
@@ -49,17 +54,18 @@ def test_adagrad_by_rows_is_numpy_adagrad_with_duplicates_summed_first(momentum)
     generator, optimizer = np.random.default_rng(0), adagrad(momentum)
     table = generator.normal(size=(9, 3)).astype("f")
     want, squares, velocity = table.astype(np.float64), np.zeros((9, 3)), np.zeros((9, 3))
-    table, state, scratch = jnp.asarray(table), init_rows(optimizer, jnp.asarray(table)), jnp.zeros(9, jnp.int32)
+    table, scratch = pack(optimizer, jnp.asarray(table)), jnp.zeros(9, jnp.int32)
     for _ in range(20):
         rows, gradients = generator.integers(0, 9, 7), generator.normal(size=(7, 3)).astype("f")
         merged, summed, scratch = merge_duplicates(jnp.asarray(rows), jnp.asarray(gradients), scratch)
-        table, state = apply_rows(optimizer, table, state, merged, summed, RATE)
+        _, whole = read(ALONE, table, jnp.asarray(rows), 3)
+        table = move(optimizer, table, whole, merged, summed, RATE)
         for row in np.unique(rows):  # an untouched row does not move and keeps its momentum
             gradient = gradients[rows == row].sum(0)
             squares[row] += gradient**2
             velocity[row] = momentum * velocity[row] - 0.1 * gradient / np.sqrt(squares[row] + 1e-6)
             want[row] += velocity[row]
-    np.testing.assert_allclose(table, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(weights_of(table, (3,)), want, rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_adagrad_step_is_as_long_as_the_rate():
@@ -76,7 +82,7 @@ def test_updating_rows_is_updating_the_whole_table(table, steps):
     negatives = some_negatives(block)
 
     def whole(params):
-        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), negatives).items()}
+        rows = rows_of(params, used_rows(model, Block(*map(jnp.asarray, block)), negatives))
         return block_loss(model, rule, params, rows, block, model.zero_hidden(4), negatives)[0]
 
     gradients = jax.grad(whole)(params)
@@ -142,7 +148,7 @@ def test_freezing_by_optax_and_by_splitting_give_the_same_and_frozen_leaves_bit_
     negatives = some_negatives(block)
 
     def loss(params):
-        rows = {place: params[name][items] for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), negatives).items()}
+        rows = rows_of(params, used_rows(model, Block(*map(jnp.asarray, block)), negatives))
         return block_loss(model, rule, params, rows, block, model.zero_hidden(4), negatives)[0]
 
     updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
@@ -161,10 +167,7 @@ def test_nothing_flows_back_into_the_state_before_the_block():
 
     def after(scale):
         hidden = tuple(jnp.ones((4, 6)) * scale for _ in range(1))
-        rows = {
-            place: params[name][items]
-            for place, (name, items) in used_rows(model, Block(*map(jnp.asarray, block)), some_negatives(block)).items()
-        }
+        rows = rows_of(params, used_rows(model, Block(*map(jnp.asarray, block)), some_negatives(block)))
         return block_loss(model, rule, params, rows, block, hidden, some_negatives(block))[1][0].sum()
 
     assert after(1.0) != after(2.0)
@@ -194,7 +197,7 @@ def test_recorded_updates_of_gru4rec_are_reproduced(name):
     model = Model(ModelOptions(units=(12,), embedding_dim=12, dense=False), 40)
     rule, source = Rule(scale=16, **learns), sampler(trace["pop"], alpha, logq)
     trained = jax.tree.map(jnp.asarray, params_of_trace(trace, 0))
-    state, hidden, run = init_optimizer(rule, trained), model.zero_hidden(16), jax.jit(step, static_argnums=(0, 1))
+    state, hidden, run = init_state(rule, trained), model.zero_hidden(16), jax.jit(step, static_argnums=(0, 1))
     lanes_end = int(np.argmax(trace["live"] < 16))
     for update in range(lanes_end):
         x, y = trace["x"][update], trace["y"][update]
@@ -202,10 +205,10 @@ def test_recorded_updates_of_gru4rec_are_reproduced(name):
         block = Block(jnp.asarray(np.stack([x, y], 1), jnp.int32), jnp.ones((16, 1), bool), jnp.asarray(starts[:, None]))
         items = jnp.asarray(trace["neg"][update], jnp.int32)
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
-        trained, state, hidden, loss = run(model, rule, {}, trained, state, block, hidden, negatives, rate)
+        state, hidden, loss = run(model, rule, {}, state, block, hidden, negatives, rate)
         assert float(loss) == pytest.approx(trace["loss"][update], rel=1e-5), f"update {update}"
         if update + 1 in (1, 5):
-            same(trained, params_of_trace(trace, update + 1), atol=1e-4)
+            same(trained_parts(model, state), params_of_trace(trace, update + 1), atol=1e-4)
 
 
 def test_full_cross_entropy_is_a_softmax_over_the_catalogue_and_trains_all_rows():

@@ -21,7 +21,7 @@ from jaxrec.data.blocks import Block
 from jaxrec.errors import InputError
 from jaxrec.learning.losses import MASKED
 from jaxrec.learning.negatives import Negatives
-from jaxrec.learning.step import Rule, init_optimizer
+from jaxrec.learning.step import Rule, State, init_state
 from jaxrec.learning.step import step as update
 from jaxrec.models.history import history_bonus
 from jaxrec.models.recommender import Model, Params
@@ -108,7 +108,7 @@ def signatures(shipped: Shipped, personal: Params, options: ExportOptions) -> li
     context = {"personal": personal, "context": _ids(options.context_length), "length": _ids()}
     candidates = {"candidates": _ids(options.candidates), "own_counts": jnp.zeros(options.candidates)}
     click = {"personal": personal, "hidden": model.zero_hidden(), "item": _ids()}
-    state = {"personal": personal, "optimizer": init_optimizer(shipped.rule, personal)}
+    state = {"personal": personal, "optimizer": init_state(shipped.rule, personal).optimizer}
     block = {"items": _ids(rows, steps + 1), "mask": jnp.zeros((rows, steps), bool)}
     learning = {"negatives": _ids(options.train_negatives), "learning_rate": jnp.zeros(())}
     best_of_all = partial(recommend_all, shipped, min(options.top_k, model.n_items))
@@ -180,7 +180,7 @@ def step(shipped: Shipped, personal: Params, hidden: tuple[jax.Array, ...], item
 def train(
     shipped: Shipped,
     personal: Params,
-    optimizer: dict[str, Any],
+    optimizer: Any,
     items: jax.Array,
     mask: jax.Array,
     negatives: jax.Array,
@@ -204,10 +204,9 @@ def train(
     block = Block(shipped.clip(items), mask, reset)
     against = Negatives(drawn, shipped.offsets[drawn], jnp.zeros(mask.shape))
     hidden = shipped.model.zero_hidden(len(items))
-    personal, optimizer, _, loss = update(
-        shipped.model, shipped.rule, shipped.shared, personal, optimizer, block, hidden, against, learning_rate
-    )
-    return {"personal": personal, "optimizer": optimizer, "loss": loss}
+    state = State(personal, optimizer, {})
+    state, _, loss = update(shipped.model, shipped.rule, shipped.shared, state, block, hidden, against, learning_rate)
+    return {"personal": state.dense, "optimizer": state.optimizer, "loss": loss}
 
 
 def user_vector(shipped: Shipped, personal: Params, context: jax.Array, length: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from jaxrec.errors import InputError
 from jaxrec.learning.losses import LOSSES
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
 from jaxrec.learning.optimizers import OPTIMIZERS
-from jaxrec.learning.step import Rule, block_loss, init_optimizer, step, used_rows
+from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, used_rows
 from jaxrec.models.recommender import Model, Params
 from jaxrec.options import Options, option
 
@@ -154,13 +154,13 @@ def _train(
         # A padding block leaves everything as it was; in a sequential run it costs nothing.
         return jax.lax.cond(block.mask.any(), partial(learn, number, block), lambda *carry: carry, *carry), None
 
-    def learn(number, block, personal, optimizer, hidden):
+    def learn(number, block, state, hidden):
         items = draw_items(source, jax.random.fold_in(key, number), options.personal_n_sample)
-        *new, _ = step(model, options.rule, shared, personal, optimizer, block, hidden, negatives_of(source, items, (rows, steps)), rate)
-        return tuple(new)
+        return step(model, options.rule, shared, state, block, hidden, negatives_of(source, items, (rows, steps)), rate)[:2]
 
-    carry = (start, init_optimizer(options.rule, start), model.zero_hidden(rows))
-    return jax.lax.scan(update, carry, jnp.arange(options.personal_epochs * count))[0][0]
+    carry = (init_state(options.rule, start), model.zero_hidden(rows))
+    (state, _), _ = jax.lax.scan(update, carry, jnp.arange(options.personal_epochs * count))
+    return state.dense
 
 
 def _loss(
@@ -177,7 +177,7 @@ def _loss(
         return jax.lax.cond(block.mask.any(), of_block, lambda hidden, _: (hidden, 0.0), hidden, block)
 
     def of_block(hidden, block):
-        rows = {place: params[table][items] for place, (table, items) in used_rows(model, block, negatives).items()}
+        rows = rows_of(params, used_rows(model, block, negatives))
         loss, hidden = block_loss(model, rule, params, rows, block, hidden, negatives)
         return hidden, loss
 

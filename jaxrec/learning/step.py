@@ -4,18 +4,24 @@ Dimensions: rows (lanes, or sessions of one user), T steps of a block, dim of it
 """
 
 import dataclasses
+import math
+import types
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxrec.data.blocks import Block
 from jaxrec.learning.full_softmax import log_sum_exp
 from jaxrec.learning.losses import FULL, loss_of
+from jaxrec.learning.mesh import ALONE, Spread, first_lane, own_lanes, own_rows, sum_over_lanes, sum_over_tables
 from jaxrec.learning.negatives import Negatives
-from jaxrec.learning.optimizers import OPTIMIZERS, apply, apply_rows, clip_scale, init_rows, merge_duplicates
+from jaxrec.learning.optimizers import OPTIMIZERS, apply, clip_scale, squares
+from jaxrec.learning.tables import Table, merge_duplicates, move, pack, read, weights_of
 from jaxrec.models.recommender import TABLES, Model, Params
 
 
@@ -54,18 +60,33 @@ class Rule:
         return OPTIMIZERS[self.optimizer](self.momentum)
 
 
-def init_optimizer(rule: Rule, trained: Params) -> dict[str, Any]:
-    """Optimizer state of the trained parts; tables have their own, with scratch space for merging duplicates."""
-    by_rows = tables_of(rule, trained)
-    tables = {name: init_rows(rule.transformation, trained[name]) for name in by_rows}
+class State(NamedTuple):
+    """What an update moves.
+
+    Attributes:
+      dense: trained parts that are moved as a whole.
+      optimizer: the optimizer's state of the dense parts.
+      tables: trained parts that are moved by rows.
+      scratch: any content; space for merging duplicates, [items] int32; None without such parts.
+    """
+
+    dense: Params
+    optimizer: Any
+    tables: dict[str, Table]
+    scratch: jax.Array | None = None
+
+
+def init_state(rule: Rule, trained: Params) -> State:
+    """State before the first update of the trained parts."""
+    optimizer, by_rows = rule.transformation, [name for name in trained if name in TABLES and rule.by_rows]
     dense = {name: part for name, part in trained.items() if name not in by_rows}
-    scratch = {"scratch": jnp.zeros(len(trained["item_table"]), jnp.int32)} if tables else {}
-    return {"dense": rule.transformation.init(dense), "tables": tables, **scratch}
+    scratch = jnp.zeros(len(trained["item_table"]), jnp.int32) if by_rows else None
+    return State(dense, optimizer.init(dense), {name: pack(optimizer, trained[name]) for name in by_rows}, scratch)
 
 
-def tables_of(rule: Rule, trained: Params) -> list[str]:
-    """Trained parts that are updated by rows."""
-    return [name for name in trained if name in TABLES and rule.by_rows]
+def trained_parts(model: Model, state: State) -> Params:
+    """The trained parts as they are now."""
+    return {**state.dense, **{name: weights_of(table, model.row_shapes[name]) for name, table in state.tables.items()}}
 
 
 def block_loss(
@@ -76,54 +97,56 @@ def block_loss(
     block: Block,
     hidden: tuple,
     negatives: Negatives,
-    dropout=(None, None),
+    dropout: tuple = (None, None),
+    spread: Spread = ALONE,
 ) -> tuple[jax.Array, tuple]:
-    """Loss of a block.
+    """Loss of a block, or of this device's lanes of it where lanes are spread over devices.
 
     Args:
       params: all parts; tables are read where the softmax is over all items.
       rows: table rows in use: inputs [rows, T, dim], targets [rows, T, dim], target_bias [rows, T], negatives [n, dim], negative_bias [n].
-      hidden: state of each layer before the block, [rows, units] each.
+      hidden: state of each layer before the block, [rows, units] each; of this device's lanes.
       dropout: multipliers (of inputs [rows, T, dim], of each layer's outputs), each may be None.
 
     Returns:
       the scalar loss and the states after the block, detached.
     """
-    embed, keep = dropout
-    inputs = rows["inputs"] if embed is None else rows["inputs"] * embed
-    vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, block.reset, keep)
+    own = partial(own_lanes, spread, lanes=len(hidden[0]))
+    embed, keep = jax.tree.map(own, dropout)
+    inputs = own(rows["inputs"]) if embed is None else own(rows["inputs"]) * embed
+    vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, own(block.reset), keep)
     if rule.loss == FULL:
-        target = (vectors * rows["targets"]).sum(-1) + rows["target_bias"]
-        losses = (
-            log_sum_exp(vectors.reshape(-1, vectors.shape[-1]), params["item_table"], params["item_bias"]).reshape(target.shape) - target
-        )
+        target = (vectors * own(rows["targets"])).sum(-1) + own(rows["target_bias"])
+        total = log_sum_exp(vectors.reshape(-1, vectors.shape[-1]), params["item_table"], params["item_bias"])
+        losses = total.reshape(target.shape) - target
     else:
-        score = _against_batch if rule.in_batch else _against_negatives
-        target, others, counts = score(rows, vectors, rows["target_bias"] + negatives.target_offset, negatives.offset, block.mask)
+        target_bias = rows["target_bias"] + negatives.target_offset
+        target = (vectors * own(rows["targets"])).sum(-1) + own(target_bias)
+        if rule.in_batch:
+            others, counts = _against_batch(rows, vectors, target_bias, negatives.offset, block.mask, first_lane(spread, len(vectors)))
+        else:
+            others = vectors @ rows["negatives"].T + (rows["negative_bias"] + negatives.offset)[None, None]
+            counts = jnp.ones_like(others, bool)
         losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
     scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
-    return jnp.where(block.mask, losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
+    return jnp.where(own(block.mask), losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
 
 
-Scores = tuple[jax.Array, jax.Array, jax.Array]
-"""Scores of the targets [rows, T], of C columns [rows, T, C], and which columns count."""
+def _against_batch(
+    rows: Mapping, vectors: jax.Array, target_bias: jax.Array, offset: jax.Array, mask: jax.Array, first: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of the targets of all rows at the same step and of the negatives, [rows, T, C], and which columns count.
 
-
-def _against_negatives(rows: Mapping, vectors: jax.Array, target_bias: jax.Array, offset: jax.Array, mask: jax.Array) -> Scores:
-    """The negatives are the columns, and all count."""
-    others = vectors @ rows["negatives"].T + (rows["negative_bias"] + offset)[None, None]
-    return (vectors * rows["targets"]).sum(-1) + target_bias, others, jnp.ones_like(others, bool)
-
-
-def _against_batch(rows: Mapping, vectors: jax.Array, target_bias: jax.Array, offset: jax.Array, mask: jax.Array) -> Scores:
-    """The targets of all rows at the same step and the negatives are the columns; live targets of other rows count."""
+    Live targets of other rows count; the vectors are those of rows `first` and after.
+    """
+    own = first + jnp.arange(len(vectors))
 
     def at_step(vectors, targets, target_bias, mask):
         # One product for all columns: two of them, joined afterwards, cost a fifth of a step more.
         columns = jnp.concatenate([targets, rows["negatives"]])
         others = vectors @ columns.T + jnp.concatenate([target_bias, rows["negative_bias"] + offset])[None]
         live = jnp.concatenate([mask, jnp.ones(len(rows["negatives"]), bool)])
-        return jnp.diagonal(others), others, live[None] & ~jnp.eye(*others.shape, dtype=bool)
+        return others, live[None] & (jnp.arange(len(live))[None] != own[:, None])
 
     place = (vectors, rows["targets"], target_bias, mask)
     if mask.shape[1] > 1:
@@ -136,109 +159,115 @@ def step(
     model: Model,
     rule: Rule,
     frozen: Params,
-    trained: Params,
-    optimizer_state: dict[str, Any],
+    state: State,
     block: Block,
     hidden: tuple,
     negatives: Negatives,
     learning_rate: jax.Array,
     dropout: tuple = (None, None),
-) -> tuple[dict, dict[str, Any], tuple, jax.Array]:
+    spread: Spread = ALONE,
+) -> tuple[State, tuple, jax.Array]:
     """One update.
 
     Args:
-      frozen, trained: the parts of the parameters, disjoint; tables among the trained are updated by rows.
-      optimizer_state: from `init_optimizer`.
-      hidden: state of each layer before the block, [rows, units] each.
+      frozen: the parts of the parameters that the state does not train.
+      block, negatives: of all lanes, also where they are spread over devices.
+      hidden: state of each layer before the block, of this device's lanes, [rows, units] each.
+      dropout: as in `block_loss`, of all lanes.
 
     Returns:
-      trained parts, optimizer state, states after the block, loss.
+      state, states of the layers after the block, loss.
     """
-    params = {**frozen, **trained}
-    used = used_rows(model, block, negatives)
-    by_rows = tables_of(rule, trained)
-    dense = {name: part for name, part in trained.items() if name not in by_rows}
-    moving = {place: params[table][items] for place, (table, items) in used.items() if table in by_rows}
+    optimizer, used = rule.transformation, used_rows(model, block, negatives)
+    found = {name: _read(spread, model.row_shapes[name], table, used[name]) for name, table in state.tables.items()}
 
-    def objective(dense, moving):
-        now = {**params, **dense}
-        still = {place: now[table][items] for place, (table, items) in used.items() if place not in moving}
-        return block_loss(model, rule, now, still | moving, block, hidden, negatives, dropout)
+    def objective(dense, weights):
+        params = {**frozen, **dense}
+        return block_loss(model, rule, params, rows_of(params, used, weights), block, hidden, negatives, dropout, spread)
 
-    (loss, after), (dense_gradient, row_gradients) = jax.value_and_grad(objective, (0, 1), has_aux=True)(dense, moving)
-    used = {place: (table, _live(items, block.mask, model.n_items)) for place, (table, items) in used.items()}
-    merged, scratch = _merge(trained, optimizer_state, used, row_gradients)
+    weights = {place: part for parts, _ in found.values() for place, part in parts.items()}
+    (loss, after), gradients = jax.value_and_grad(objective, (0, 1), has_aux=True)(state.dense, weights)
+    loss, (dense_gradient, row_gradients) = sum_over_lanes(spread, (loss, gradients))
+    merged, scratch = _merge(spread, state, used, row_gradients, block.mask)
     if rule.clip_norm:
-        scale = clip_scale(
-            rule.clip_norm,
-            dense_gradient,
-            [jnp.where((items < model.n_items)[:, None], wide[:, :-1], 0.0) for items, wide in merged.values()],
-        )
+        rows = [jnp.where((numbers < len(state.scratch))[:, None], gradients, 0.0) for numbers, gradients in merged.values()]
+        length = jnp.sqrt(squares(dense_gradient) + sum_over_tables(spread, squares(rows)))
+        scale = clip_scale(rule.clip_norm, length)
         dense_gradient = jax.tree.map(lambda gradient: gradient * scale, dense_gradient)
-        merged = {table: (items, wide * scale) for table, (items, wide) in merged.items()}
-    updates, dense_state = rule.transformation.update(dense_gradient, optimizer_state["dense"])
-    new = apply(dense, updates, learning_rate, rule.weight_decay)
-    tables, table_states = _update_tables(rule, trained, optimizer_state["tables"], merged, learning_rate)
-    return {**new, **tables}, {"dense": dense_state, "tables": table_states, **scratch}, after, loss
+        merged = {name: (numbers, gradients * scale) for name, (numbers, gradients) in merged.items()}
+    updates, optimizer_state = optimizer.update(dense_gradient, state.optimizer)
+    rate, decay = learning_rate, rule.weight_decay
+    dense = apply(state.dense, updates, rate, decay)
+    tables = {name: move(optimizer, table, found[name][1], *merged[name], rate, decay) for name, table in state.tables.items()}
+    return State(dense, optimizer_state, tables, scratch), after, loss
 
 
-def used_rows(model: Model, block: Block, negatives: Negatives) -> dict[str, tuple[str, jax.Array]]:
+BIAS_OF = {"targets": "target_bias", "negatives": "negative_bias", "inputs": "input_bias"}
+"""By place of an item row the place of its bias; that of an input is only there to stay as it is."""
+
+
+Used = dict[str, dict[str, jax.Array]]
+"""Items by table and by place in `block_loss`: [rows, T], of negatives [n]."""
+
+
+def used_rows(model: Model, block: Block, negatives: Negatives) -> Used:
     """Which rows of which table stand where in `block_loss`."""
-    inputs, targets = block.items[:, :-1], block.items[:, 1:]
-    return {
-        "inputs": (model.input_table, inputs),
-        "targets": ("item_table", targets),
-        "negatives": ("item_table", negatives.items),
-        "target_bias": ("item_bias", targets),
-        "negative_bias": ("item_bias", negatives.items),
-    }
+    used: Used = {"item_table": {"targets": block.items[:, 1:], "negatives": negatives.items}}
+    used.setdefault(model.input_table, {})["inputs"] = block.items[:, :-1]
+    return {**used, "item_bias": {BIAS_OF[place]: items for place, items in used["item_table"].items()}}
 
 
-def _live(items: jax.Array, mask: jax.Array, n_items: int) -> jax.Array:
-    """Items of padded steps moved out of the table's range: momentum must not move a row that was not used."""
-    return jnp.where(mask, items, n_items) if items.shape == mask.shape else items
+def rows_of(params: Params, used: Used, weights: Mapping[str, jax.Array] = types.MappingProxyType({})) -> dict[str, jax.Array]:
+    """What stands at each place: the `weights` given, and what the tables in `params` hold elsewhere."""
+    read = {place: params[table][items] for table, places in used.items() for place, items in places.items() if place not in weights}
+    return {**read, **weights}
 
 
-BIAS_OF = {"targets": "target_bias", "negatives": "negative_bias"}
-"""Places whose rows are scored, and the place of their biases."""
+def _read(spread: Spread, shape: tuple[int, ...], table: Table, places: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Weights of a table's items by place, shaped as the items are, and the whole rows of all places, one after another."""
+    weights, rows = read(spread, table, _joined(places), math.prod(shape))
+    parts = jnp.split(weights, np.cumsum([items.size for items in places.values()])[:-1])
+    return {place: part.reshape(*places[place].shape, *shape) for place, part in zip(places, parts, strict=True)}, rows
+
+
+def _joined(places: Mapping[str, jax.Array]) -> jax.Array:
+    return jnp.concatenate([items.reshape(-1) for items in places.values()])
+
+
+NO_ITEM = np.iinfo(np.int32).max
+"""A number that no table has a row for."""
 
 
 Merged = dict[str, tuple[jax.Array, jax.Array]]
-"""By table: distinct items [R], out of range where nothing moves, and what belongs to them [R, dim + 2], as `_with_bias` lays it out."""
+"""By table: numbers of rows [R], each once, out of range where nothing moves, and their gradients [R, width]."""
 
 
-def _merge(trained: Params, state: dict[str, Any], used: Mapping, gradients: Mapping) -> tuple[Merged, dict[str, jax.Array]]:
+def _merge(
+    spread: Spread, state: State, used: Mapping[str, Mapping[str, jax.Array]], gradients: Mapping[str, jax.Array], mask: jax.Array
+) -> tuple[Merged, jax.Array | None]:
     """Summed gradients of the rows that were used, each row once, and the scratch space.
 
     Item rows and their biases are merged together, because merging costs as much for one number as for a row.
     """
-    merged, scratch = {}, state.get("scratch")
-    for table in sorted({used[place][0] for place in gradients} - {"item_bias"}):
-        places = [place for place in gradients if used[place][0] == table]
-        items = jnp.concatenate([used[place][1].reshape(-1) for place in places])
-        wide = jnp.concatenate([_with_bias(place, gradients, trained[table].shape[1]) for place in places])
-        *merged[table], scratch = merge_duplicates(items, wide, scratch)
-    return merged, {} if scratch is None else {"scratch": scratch}
-
-
-def _update_tables(rule: Rule, trained: Params, states: Mapping, merged: Merged, rate: jax.Array) -> tuple[dict, dict[str, Any]]:
-    """Each trained table moved by its merged gradients."""
-    tables, after = {}, dict(states)
-    for table, (items, wide) in merged.items():
-        moves = [(table, items, wide[:, :-2])]
+    merged, scratch = {}, state.scratch
+    for table in sorted(state.tables.keys() - {"item_bias"}):
+        own = len(state.tables[table].rows)
+        # Momentum must not move a row that was not used: items of padded steps are no items.
+        live = {place: items if place == "negatives" else jnp.where(mask, items, NO_ITEM) for place, items in used[table].items()}
+        items = _joined(live)
+        wide = jnp.concatenate([_with_bias(place, items.size, gradients) for place, items in live.items()])
+        numbers, wide, scratch = merge_duplicates(own_rows(spread, items, own), wide, scratch)
+        merged[table] = numbers, wide[:, :-2]
         if table == "item_table":
-            # Momentum must not move the bias of a row that was only read as an input.
-            moves.append(("item_bias", jnp.where(wide[:, -1] > 0, items, len(trained[table])), wide[:, -2]))
-        for name, rows, gradients in moves:
-            moved = apply_rows(rule.transformation, trained[name], states[name], rows, gradients, rate, rule.weight_decay)
-            tables[name], after[name] = moved
-    return tables, after
+            # Momentum must not move the bias of an item that was only read as an input.
+            merged["item_bias"] = jnp.where(wide[:, -1] > 0, numbers, own), wide[:, -2:-1]
+    return merged, scratch
 
 
-def _with_bias(place: str, gradients: Mapping, dim: int) -> jax.Array:
-    """Gradients of the rows at a place, of their biases, and 1 where the row was scored, [rows used, dim + 2]."""
-    rows = gradients[place].reshape(-1, dim)
-    if place not in BIAS_OF:
+def _with_bias(place: str, used: int, gradients: Mapping[str, jax.Array]) -> jax.Array:
+    """Gradients of the rows at a place, of their biases, and 1 where the row was scored, [rows used, width + 2]."""
+    rows = gradients[place].reshape(used, -1)
+    if place == "inputs":
         return jnp.pad(rows, ((0, 0), (0, 2)))
-    bias = gradients[BIAS_OF[place]].reshape(-1, 1)
+    bias = gradients[BIAS_OF[place]].reshape(used, 1)
     return jnp.concatenate([rows, bias, jnp.ones_like(bias)], 1)

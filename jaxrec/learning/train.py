@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from jaxrec.learning import checkpoints
 from jaxrec.learning.losses import FULL, LOSSES
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
 from jaxrec.learning.optimizers import OPTIMIZERS, SCHEDULES, rate_at
-from jaxrec.learning.step import Rule, init_optimizer, step
+from jaxrec.learning.step import Rule, State, init_state, step, trained_parts
 from jaxrec.models.recommender import Model, Params
 from jaxrec.options import Options, option
 
@@ -116,8 +116,7 @@ class Fitted(NamedTuple):
 class Carry(NamedTuple):
     """What one update hands to the next."""
 
-    trained: Params
-    optimizer: dict[str, Any]
+    state: State
     hidden: tuple
 
 
@@ -171,7 +170,7 @@ def run_updates(
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
         dropout = draw_dropout(dropout_key, recipe.run, model, block.mask.shape)
         rate = optimizer.learning_rate * rate_at(optimizer.schedule, optimizer.warmup_updates, now.before + number, now.updates)
-        *carry, loss = step(model, rule, {}, *carry[:2], block, carry[2], negatives, rate, dropout)
+        *carry, loss = step(model, rule, {}, carry.state, block, carry.hidden, negatives, rate, dropout)
         return Carry(*carry), total + loss * rule.scale
 
     return jax.lax.fori_loop(now.start, now.stop, update, (carry, jnp.float32(0)))
@@ -266,12 +265,16 @@ class _Run:
             return False
         return len(self.history) - 1 - self._best() >= self.recipe.run.patience
 
+    @property
+    def params(self) -> Params:
+        return trained_parts(self.model, self.carry.state)
+
     def _best(self) -> int:
         return int(np.argmax([entry[CHOSEN_BY] for entry in self.history]))
 
     def _start(self) -> Carry:
-        params = jax.jit(self.model.init)(jax.random.fold_in(self.key, 0))
-        return Carry(params, init_optimizer(self.rule, params), self.model.zero_hidden(self.plan.mask.shape[1]))
+        state = jax.jit(lambda key: init_state(self.rule, self.model.init(key)))(jax.random.fold_in(self.key, 0))
+        return Carry(state, self.model.zero_hidden(self.plan.mask.shape[1]))
 
     def _go_on(self, latest: int) -> None:
         self.carry, info = checkpoints.restore(self.checkpoints, latest, self.carry)
@@ -332,7 +335,7 @@ class _Run:
         )
 
     def finish_epoch(self, validate: Callable[[Params], dict] | None) -> None:
-        measured = {} if validate is None else validate(self.carry.trained)
+        measured = {} if validate is None else validate(self.params)
         self.history.append({"epoch": self.epoch, **measured})
         self._write_line({"updates": self.done, **self.history[-1]})
         self._save({**measured, "epoch": self.epoch} if measured else None)
@@ -352,7 +355,7 @@ class _Run:
             at = self.history[self._best()]["epoch"] * self.updates_per_epoch
             carry, _ = checkpoints.restore(self.checkpoints, at, self.carry)
         self.checkpoints.close()
-        return Fitted(carry.trained, self.history, self.done, self.seconds, self.events)
+        return Fitted(trained_parts(self.model, carry.state), self.history, self.done, self.seconds, self.events)
 
 
 def _keep_lines(path: Path, updates: int) -> None:

@@ -125,9 +125,13 @@ class Model:
 
     def __post_init__(self):
         module = nnx.eval_shape(lambda: Recommender(self.options, self.n_items, nnx.Rngs(0), self.unroll))
-        graph, personal, _shared = nnx.split(module, PersonalParam, SharedParam)
-        object.__setattr__(self, "_graph", graph)
+        _, personal, _shared = nnx.split(module, PersonalParam, SharedParam)
+        shapes = {name: part.shape[1:] for name, part in nnx.to_pure_dict(nnx.state(module)).items() if name in TABLES}
+        for table in TABLES:  # encoding is given rows, never tables
+            vars(module).pop(table, None)
+        object.__setattr__(self, "_network", nnx.graphdef(module))
         object.__setattr__(self, "personal_parts", frozenset(nnx.to_pure_dict(personal)))
+        object.__setattr__(self, "row_shapes", shapes)
         object.__setattr__(self, "input_table", "item_table" if self.options.table == "shared" else "input_table")
 
     def init(self, key: jax.Array) -> Params:
@@ -151,9 +155,11 @@ class Model:
     def encode(
         self, params: Params, inputs: jax.Array, hidden: tuple, reset: jax.Array, keep: tuple | None = None
     ) -> tuple[jax.Array, tuple]:
-        """`Recommender.encode` with the given parameters; no dropout where `keep` is None."""
+        """`Recommender.encode` with the given parameters, of which tables are not needed; no dropout where `keep` is None."""
         keep = (None,) * len(self.options.units) if keep is None else keep
-        return nnx.merge(self._graph, dict(params)).encode(inputs, hidden, reset, keep)
+        return nnx.merge(self._network, {name: part for name, part in params.items() if name not in TABLES}).encode(
+            inputs, hidden, reset, keep
+        )
 
 
 def personal_mask(model: Model, params: Params) -> dict:
