@@ -4,97 +4,185 @@
     python -m benchmarks.train_throughput --case=reference --quick   # the reference, in about a minute
     python -m benchmarks.train_throughput --case=reference --peer_program=sparse_rows.py
 
-Indices are synthetic, at the item counts, units, lanes and options of the published GRU4Rec parameter files. A peer program is run in turn
-with ours, as PROGRAM ITEMS UNITS LANES NEGATIVES STEPS, and must print lines with "N events/s".
+Options are those of the published GRU4Rec parameter files in `configs/`, indices are synthetic and as skewed as clicks are. `items10k` and
+`items4m` are `reference` with more items, which an update computes no more for: only its memory is further apart.
+
+A peer trains the same shapes in turn with ours: `benchmarks.torch_loop` where PyTorch is installed, and for the reference any program
+that is given. It is run as PROGRAM ITEMS UNITS LANES NEGATIVES STEPS and must print lines with "N events/s"; the first is left out.
 """
 
+import dataclasses
+import importlib.util
+import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.recording import matmul_gflops, parser, record
+from benchmarks.recording import matmul_gflops, median_seconds, parser, record
+from jaxrec.learning.negatives import Sampler, draw_items, sampler
 from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions
+from jaxrec.options import value_type
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SESSION = 5
+"""Events of a session."""
+
+
+class Case(NamedTuple):
+    """What is trained.
+
+    Attributes:
+      preset: a file of `configs/`.
+      items: how many there are.
+      changes: flags that replace those of the preset.
+    """
+
+    preset: str
+    items: int
+    changes: tuple[str, ...] = ()
+
 
 CASES = {
-    "reference": {"items": 2_933, "units": 100, "lanes": 32, "dropout_p_hidden": 0.4, "learning_rate": 0.2, "momentum": 0.2},
-    "units512": {
-        "items": 33_646,
-        "units": 512,
-        "lanes": 128,
-        "dropout_p_embed": 0.5,
-        "dropout_p_hidden": 0.3,
-        "learning_rate": 0.05,
-        "momentum": 0.15,
-    },
-    "items4m": {"items": 4_000_000, "units": 100, "lanes": 32, "dropout_p_hidden": 0.4, "learning_rate": 0.2, "momentum": 0.2},
+    "reference": Case("gru4rec_rsc15", 2_933),  # the items of the 100k sample
+    "units512": Case("gru4rec_diginetica", 33_646, ("--loss=cross-entropy", "--sample_alpha=0.5", "--logq=1")),
+    "items10k": Case("gru4rec_rsc15", 10_000),
+    "items4m": Case("gru4rec_rsc15", 4_000_000),
+    # Items of the training parts, as known from the literature and not counted here; Coveo's are rounded, for want of a source.
+    "rsc15": Case("gru4rec_rsc15", 37_483),
+    "yoochoose": Case("gru4rec_yoochoose", 37_483),
+    "rees46": Case("gru4rec_rees46", 172_756),
+    "coveo": Case("gru4rec_coveo", 11_000),
+    "retailrocket": Case("gru4rec_retailrocket", 36_968),
+    "diginetica": Case("gru4rec_diginetica", 43_097),
 }
-N_SAMPLE = 2048
-SESSION = 5
 
 
-def run_case(case: str, updates: int) -> dict:
-    """Train on sessions of random items; a row of the results."""
-    shape = {"dropout_p_embed": 0.0} | CASES[case]
-    model = Model(ModelOptions(units=(shape["units"],), embedding_dim=shape["units"], dense=False), shape["items"])
-    run = RunOptions(
-        lanes=shape["lanes"],
-        dropout_p_embed=shape["dropout_p_embed"],
-        dropout_p_hidden=shape["dropout_p_hidden"],
-        report_updates=updates // 4,
-    )
-    recipe = Recipe(LossOptions(n_sample=N_SAMPLE), OptimizerOptions(learning_rate=shape["learning_rate"], momentum=shape["momentum"]), run)
-    sessions = updates * shape["lanes"] // (SESSION - 1)
-    items = np.random.default_rng(0).integers(0, shape["items"], sessions * SESSION).astype(np.int32)
-    counts = np.bincount(items, minlength=shape["items"]) + 1
+def options_of(case: Case) -> tuple[ModelOptions, Recipe]:
+    """The options that a case trains with: its preset's, then its own."""
+    lines = [*(CONFIGS / f"{case.preset}.flags").read_text(encoding="utf-8").splitlines(), *case.changes]
+    given = dict(_flag(line) for line in lines if line.startswith("--"))
+    model, *recipe = (_take(kind, given) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
+    if given:
+        raise ValueError(f"{case.preset}: expected options of training; got {', '.join(given)}")
+    return model, Recipe(*recipe)
+
+
+def _flag(line: str) -> tuple[str, Any]:
+    """(name, value) of `--name=value`, `--name` or `--noname`."""
+    name, equals, value = line.strip().removeprefix("--").partition("=")
+    return (name, value) if equals else (name.removeprefix("no"), not name.startswith("no"))
+
+
+def _take(kind: type, given: dict[str, Any]) -> Any:
+    """The options of one kind, taken out of what was given."""
+    values = {}
+    for name in kind.__dataclass_fields__.keys() & given.keys():
+        convert, many, _ = value_type(kind.__dataclass_fields__[name])
+        value = given.pop(name)
+        values[name] = tuple(map(convert, value.split(","))) if many else convert(value)
+    return kind(**values)
+
+
+def synthetic_sessions(items: int, lanes: int, updates: int) -> Sessions:
+    """Sessions that fill an epoch of so many updates; the n-th most popular item is clicked about 1 / n as often as the first."""
+    generator = np.random.default_rng(0)
+    sessions = updates * lanes // (SESSION - 1)
+    rank = (items + 1.0) ** generator.random(sessions * SESSION) - 1
+    clicked = generator.permutation(items).astype(np.int32)[np.minimum(rank.astype(np.int64), items - 1)]
+    return Sessions(clicked, np.arange(sessions + 1) * SESSION, np.bincount(clicked, minlength=items) + 1)
+
+
+def run_case(name: str, updates: int) -> dict:
+    """Train on synthetic sessions; a row of the results."""
+    case = CASES[name]
+    model_options, recipe = options_of(case)
+    data = synthetic_sessions(case.items, recipe.run.lanes, updates)
+    recipe = Recipe(recipe.loss, recipe.optimizer, dataclasses.replace(recipe.run, report_updates=updates // 4))
     with tempfile.TemporaryDirectory() as folder:
-        data = Sessions(items, np.arange(sessions + 1) * SESSION, counts)
-        found = fit(model, recipe, data, Path(folder), epochs=2, name=case)
-    rate = found.updates / found.seconds
-    return {
-        "case": case,
-        "items": shape["items"],
-        "units": shape["units"],
-        "lanes": shape["lanes"],
-        "n_sample": N_SAMPLE,
+        fit(Model(model_options, case.items), recipe, data, Path(folder), epochs=2, name=name)
+        events = _events_per_second(Path(folder))
+    rate, product = events / recipe.run.lanes, matmul_gflops()
+    gflops = rate * _operations(model_options, recipe) / 1e9
+    drawing = drawing_seconds(sampler(data.counts, recipe.loss.sample_alpha, recipe.loss.logq), recipe.loss.n_sample)
+    return _shape(name) | {
         "updates_per_s": rate,
-        "events_per_s": found.events / found.seconds,
-        "gflops": rate * _operations(shape) / 1e9,
-        "matmul_gflops": matmul_gflops(),
+        "events_per_s": events,
+        "gflops": gflops,
+        "matmul_gflops": product,
+        "gflops_of_matmul": gflops / product,
+        "drawing_of_update": drawing * rate,
     }
 
 
-def _operations(shape: dict) -> int:
+def _events_per_second(folder: Path) -> float:
+    """Median over the parts of the run, as for peers: the first touches memory that was never used."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return float(np.median([line["events_per_s"] for line in lines if "events_per_s" in line]))
+
+
+def _shape(name: str) -> dict:
+    model, recipe = options_of(CASES[name])
+    sizes = {"items": CASES[name].items, "units": model.units[-1], "lanes": recipe.run.lanes, "n_sample": recipe.loss.n_sample}
+    return {"case": name} | sizes
+
+
+def _operations(model: ModelOptions, recipe: Recipe) -> int:
     """Floating-point operations of the matrix products of an update: forward, and twice that backward."""
-    lanes, units = shape["lanes"], shape["units"]
-    return 3 * 2 * lanes * units * (6 * units + lanes + N_SAMPLE)
+    lanes, units = recipe.run.lanes, model.units[-1]
+    return 3 * 2 * lanes * units * (6 * units + lanes + recipe.loss.n_sample)
 
 
-def run_peer(program: str, case: str, updates: int) -> dict:
-    """The same shapes by another program."""
-    shape = CASES[case]
-    sizes = [shape["items"], shape["units"], shape["lanes"], N_SAMPLE, updates]
-    output = subprocess.run([sys.executable, program, *map(str, sizes)], capture_output=True, text=True, check=True).stdout
-    rates = [float(rate.replace(",", "")) for rate in re.findall(r"([\d,.]+) events/s", output)][1:]
+def drawing_seconds(source: Sampler, n: int, draws: int = 200) -> float:
+    """Seconds that drawing the negatives of one update takes by itself."""
+
+    @jax.jit
+    def draw(source, key):
+        def once_more(number, seen):
+            return seen ^ draw_items(source, jax.random.fold_in(key, number), n)
+
+        return jax.lax.fori_loop(0, draws, once_more, jnp.zeros(n, jnp.int32))
+
+    return median_seconds(lambda: draw(source, jax.random.key(0)), 5) / draws
+
+
+def run_peer(command: list[str], name: str, updates: int, options: tuple[str, ...] = ()) -> dict:
+    """The same shapes by another program, with `options` after the sizes; a row of the results."""
+    shape = _shape(name)
+    sizes = [str(shape[size]) for size in ("items", "units", "lanes", "n_sample")]
+    done = subprocess.run([sys.executable, *command, *sizes, str(updates), *options], stdout=subprocess.PIPE, text=True, check=True)
+    rates = [float(rate.replace(",", "")) for rate in re.findall(r"([\d,.]+) events/s", done.stdout)][1:]
     events = float(np.median(rates))
-    row = {"case": case, "peer": Path(program).name, "items": shape["items"], "units": shape["units"], "lanes": shape["lanes"]}
-    return row | {"n_sample": N_SAMPLE, "updates_per_s": events / shape["lanes"], "events_per_s": events}
+    return shape | {"peer": Path(command[-1]).name, "updates_per_s": events / shape["lanes"], "events_per_s": events}
+
+
+def in_turn(name: str, updates: int, torch: bool, program: str | None) -> list[dict]:
+    """A row of ours, then one of each peer, with what ours does for each event of the peer's."""
+    ours = run_case(name, updates)
+    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 4, (name,))] if torch else []
+    if program and name == "reference":
+        peers.append(run_peer([program], name, updates // 4))
+    return [ours, *(peer | {"ours_to_peer": ours["events_per_s"] / peer["events_per_s"]} for peer in peers)]
 
 
 def main() -> None:
     flags = parser(__doc__, CASES)
-    flags.add_argument("--peer_program", help="a program to compare with")
+    flags.add_argument("--peer_program", help="one more program to compare the reference with")
     given = flags.parse_args()
+    torch = importlib.util.find_spec("torch") is not None
+    if not torch:
+        print("benchmarks.torch_loop is left out: PyTorch is not installed (pip install jaxrec[bench])")
     updates, rows = 500 if given.quick else 2000, []
-    for case in [given.case] if given.case else CASES:
-        for _ in range(1 if given.quick or case != "reference" else 5):
-            rows.append(run_case(case, updates))
-            if given.peer_program and case == "reference":
-                rows.append(run_peer(given.peer_program, case, 500))
+    for name in [given.case] if given.case else CASES:
+        for _ in range(1 if given.quick or name != "reference" else 5):
+            rows += in_turn(name, updates, torch, given.peer_program)
     record(given, "train_throughput", rows)
 
 

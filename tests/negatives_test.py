@@ -9,14 +9,37 @@ from hypothesis import strategies as st
 from jaxrec.learning.negatives import alias_table, draw_items, sampler
 
 
-@given(st.lists(st.floats(0.01, 1000), min_size=1, max_size=50))
-def test_alias_table_holds_exactly_the_probabilities(weights):
-    weights = np.array(weights)
+def holds_exactly(weights, rtol=1e-12):
+    """What a table gives each item, summed over the columns that can give it, is the item's weight."""
     share, alias = alias_table(weights)
-    assert (share >= 0).all() and (share <= 1 + 1e-9).all()
+    assert (share >= 0).all() and (share <= 1).all()
     held = share.copy()
     np.add.at(held, alias, 1 - share)
-    np.testing.assert_allclose(held / len(weights), weights / weights.sum(), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(held / len(weights), weights / weights.sum(), rtol=rtol, atol=0)
+
+
+@given(st.lists(st.just(0.0) | st.floats(1, 1e12) | st.sampled_from([1.0, 2.0]), min_size=1, max_size=50).filter(any))
+def test_alias_table_holds_exactly_the_probabilities(weights):
+    holds_exactly(np.array(weights))
+
+
+@given(st.integers(1, 300), st.floats(1e-3, 1e3))
+def test_alias_table_of_equal_weights_keeps_every_column(n, weight):
+    holds_exactly(np.full(n, weight))
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        1 / np.arange(1, 300_001),
+        np.random.default_rng(0).permutation(np.arange(300_000) % 2 * 1.0),
+        10 ** np.random.default_rng(1).uniform(0, 12, 300_000),
+        np.eye(1, 300_000, 7)[0],
+    ],
+    ids=["by rank", "half of them zero", "twelve orders of magnitude", "one of many"],
+)
+def test_alias_table_of_many_items_holds_exactly_the_probabilities(weights):
+    holds_exactly(weights, rtol=1e-8)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
