@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from benchmarks.train_throughput import CASES, options_of, synthetic_sessions
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.learning.train import Recipe, Sessions
+from jaxrec.learning.recipe import Recipe
+from jaxrec.learning.train import Sessions
 
 LINES = 4
 """Rates that are printed; the first is of a cold start."""

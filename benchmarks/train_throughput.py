@@ -27,7 +27,8 @@ import numpy as np
 
 from benchmarks.recording import matmul_gflops, median_seconds, parser, record
 from jaxrec.learning.negatives import Sampler, draw_items, sampler
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, fit
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.options import value_type
 

@@ -10,7 +10,7 @@ from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
 from jaxrec.learning.personalize import PersonalOptions
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.experiment import Plan, run_experiment
 from launch import flags

@@ -4,7 +4,7 @@ Example: python -m launch.train --dataset=runs/shop/dataset --workdir=runs/shop
 """
 
 from jaxrec.data.storage import load_dataset
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.train import run_train
 from launch import flags

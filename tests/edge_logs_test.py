@@ -9,7 +9,7 @@ from world import dataset_of, written
 from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
 from jaxrec.learning.personalize import PersonalOptions, user_chunks
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.evaluate import run_evaluate
 from jaxrec.stages.personalize import run_personalize

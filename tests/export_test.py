@@ -20,7 +20,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
 from jaxrec.learning.personalize import PersonalOptions, personal_sampler
 from jaxrec.learning.step import Rule
-from jaxrec.learning.train import LossOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import LossOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages import export as stage
 from jaxrec.stages.export import device_offsets, personalized

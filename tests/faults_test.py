@@ -17,8 +17,10 @@ from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import rate_at
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, used_rows
-from jaxrec.learning.train import Carry, LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, Span, draw_dropout, fit, run_updates
+from jaxrec.learning.train import Sessions, fit
+from jaxrec.learning.updates import Carry, Span, draw_dropout, run_updates
 from jaxrec.models.recommender import Model, ModelOptions
 
 CAUGHT_BY = {
@@ -172,7 +174,7 @@ CHANGED = {
     "dropout_p_hidden": 0.5,
     "seed": 1,
 }
-STOPS_OR_REPORTS = {"epochs", "train_behaviors", "validation_fraction", "patience", "report_updates", "checkpoint_updates"}
+STOPS_OR_REPORTS = {"epochs", "train_behaviors", "validation_fraction", "patience", "report_updates", "checkpoint_updates", "keep_checkpoints", "tensorboard"}
 
 
 def update_with(**changed):
@@ -190,7 +192,7 @@ def update_with(**changed):
     state = jax.eval_shape(lambda params: init_state(rule, params), params)
     carry = Carry(state, model.zero_hidden(plan.mask.shape[1]))
     source = sampler(np.bincount(items, minlength=N_ITEMS), recipe.loss.sample_alpha, recipe.loss.logq)
-    program = run_updates.lower(model, recipe, rule, source, carry, plan, key, Span(0, 3, 0, 100)).as_text()
+    program = run_updates.lower(None, model, recipe, rule, source, carry, plan, key, Span(0, 3, 0, 100)).as_text()
     given = [*source, *plan, jax.random.key_data(key)]
     return program, b"".join(np.asarray(array).tobytes() for array in given)
 

@@ -14,7 +14,7 @@ from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
 from jaxrec.learning.personalize import PersonalOptions
-from jaxrec.learning.train import LossOptions, OptimizerOptions, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import pytest
 
 from jaxrec.errors import InputError
 from jaxrec.learning.personalize import PersonalOptions
-from jaxrec.learning.train import LossOptions, OptimizerOptions, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.once import once, settings_of
 

@@ -11,7 +11,8 @@ from jaxrec.data.blocks import SessionBlock
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import PersonalScorer
 from jaxrec.learning.personalize import PersonalOptions, fit_users, personal_sampler, personalize, user_chunks
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, fit
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.store import read_store, slots_of, write_store
 

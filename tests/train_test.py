@@ -16,7 +16,8 @@ from world import dataset_of, random_sessions
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions, Sessions, fit
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.train import rank, validation_start
 

@@ -10,7 +10,7 @@ from benchmarks.train_throughput import CASES, CONFIGS, Case, options_of, synthe
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.learning.negatives import Negatives, sampler
-from jaxrec.learning.step import init_optimizer, step
+from jaxrec.learning.step import init_state, step
 from jaxrec.models.recommender import Model
 
 
@@ -49,14 +49,14 @@ def test_the_torch_loop_takes_the_same_steps_as_ours(preset):
     source = sampler(counts, recipe.loss.sample_alpha, recipe.loss.logq)
     loop = loop_of.Loop(recipe, counts, 6, 4, 20, "cpu")
     _start_like(loop, params, torch)
-    state, hidden = init_optimizer(rule, params), model.zero_hidden(4)
+    state, hidden = init_state(rule, params), model.zero_hidden(4)
     for items, mask, reset in zip(*plan, strict=True):
         drawn = loop.draw()
         columns = (items[:, 0].astype(np.int64), items[:, 1].astype(np.int64), reset[:, 0], mask[:, 0])
         theirs = loop.step(*map(torch.from_numpy, columns), drawn)
         block, drawn = Block(*map(jnp.asarray, (items, mask, reset))), jnp.asarray(drawn.numpy(), jnp.int32)
         negatives = Negatives(drawn, source.drawn_offset[drawn], source.column_offset[block.items[:, 1:]])
-        params, state, hidden, ours = step(model, rule, {}, params, state, block, hidden, negatives, recipe.optimizer.learning_rate)
+        state, hidden, ours = step(model, rule, {}, state, block, hidden, negatives, recipe.optimizer.learning_rate)
         np.testing.assert_allclose(theirs, ours, rtol=1e-5)
 
 

@@ -13,7 +13,7 @@ SESSIONS_AT_ONCE = 8192
 """Sessions that are written into the plan in one piece, so that what is computed per event stays in the processor's cache."""
 
 
-def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 1) -> Block:
+def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 1, own: slice = slice(None)) -> Block:
     """Blocks of an epoch, stacked: items [blocks, lanes, steps + 1], mask and reset [blocks, lanes, steps].
 
     Sessions stand one after another in a lane and go on in its next block where one ends. A block of several steps cannot hold the last
@@ -23,6 +23,7 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
     Args:
       items: item index of every event, [events].
       offsets: session s holds events offsets[s]:offsets[s + 1], [sessions + 1].
+      own: the lanes to plan; events of sessions in other lanes are not read.
 
     >>> events, offsets = np.array([1, 2, 3, 4, 5, 6, 7]), np.array([0, 3, 5, 7])
     >>> plan = plan_lanes(events, offsets, lanes=2)
@@ -30,16 +31,23 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
     ([[1, 4], [2, 6]], [[True, True], [False, True]])
     >>> plan_lanes(events, offsets, lanes=1, steps=4).items.tolist()
     [[[1, 2, 3, 4, 5]], [[5, 6, 7, 0, 0]]]
+    >>> plan_lanes(events, offsets, lanes=2, own=slice(1, 2)).items[:, :, 0].tolist()
+    [[4], [6]]
     """
     pairs = np.diff(offsets) - 1
     first, pairs = offsets[:-1][pairs > 0], pairs[pairs > 0]
     reads = pairs + (steps > 1)
     begin, end = _assign(reads, lanes)
     blocks = -(-end // steps)
+    chosen = np.arange(lanes)[own]
+    if len(chosen) < lanes:
+        step, lane = np.divmod(begin, lanes)
+        here = np.isin(lane, chosen)
+        first, pairs, reads, begin = first[here], pairs[here], reads[here], (step * len(chosen) + lane - chosen[0])[here]
     plan = Block(
-        items=np.zeros((blocks, lanes, steps + 1), np.int32),
-        mask=np.zeros((blocks, lanes, steps), bool),
-        reset=np.zeros((blocks, lanes, steps), bool),
+        items=np.zeros((blocks, len(chosen), steps + 1), np.int32),
+        mask=np.zeros((blocks, len(chosen), steps), bool),
+        reset=np.zeros((blocks, len(chosen), steps), bool),
     )
     for at in range(0, len(first), SESSIONS_AT_ONCE):
         part = slice(at, at + SESSIONS_AT_ONCE)

@@ -11,20 +11,18 @@ from jaxrec.errors import InputError
 from jaxrec.models.recommender import Model, Params
 
 
-def open_checkpoints(folder: Path, metric: str | None) -> ocp.CheckpointManager:
-    """The checkpoints in a folder, which is made.
+def open_checkpoints(folder: Path, keep: int, metric: str | None) -> ocp.CheckpointManager:
+    """The checkpoints in a folder, which is made; they are written while training goes on.
 
-    Keeps the latest one and, where a metric is named, the one that has it highest: the earlier epoch of two equals.
+    Keeps the last `keep` and, where a metric is named, the one that has it highest: the earlier epoch of two equals.
     """
-    keep: list = [policies.LatestN(1)]
+    kept: list = [policies.LatestN(keep)]
     best = None if metric is None else lambda metrics: metrics[metric]
     if best is not None:
-        keep.append(
+        kept.append(
             policies.BestN(get_metric_fn=lambda metrics: (metrics[metric], -metrics["epoch"]), n=1, keep_checkpoints_without_metrics=False)
         )
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy(keep), best_fn=best, enable_async_checkpointing=False
-    )
+    options = ocp.CheckpointManagerOptions(preservation_policy=policies.AnyPreservationPolicy(kept), best_fn=best)
     return ocp.CheckpointManager(folder.resolve(), options=options)
 
 
@@ -42,9 +40,14 @@ def save(checkpoints: ocp.CheckpointManager, update: int, state: Any, info: dict
 
 
 def restore(checkpoints: ocp.CheckpointManager, update: int, like: Any) -> tuple[Any, dict]:
-    """(state, info) of the checkpoint after `update` updates; `like` gives the tree's shapes and types."""
+    """(state, info) of the checkpoint after `update` updates.
+
+    Args:
+      like: tree that gives structure, types and devices; tables may have other numbers of rows to fill up what a mesh divides.
+    """
+    checkpoints.wait_until_finished()
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore())
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=False), info=ocp.args.JsonRestore())
     found = checkpoints.restore(update, args=args)
     return found["state"], found["info"]
 

@@ -1,14 +1,132 @@
-"""What a step says to the other devices of a mesh: lanes are spread over its axis `data`, rows of the item tables over its axis `model`.
+"""Many devices: lanes are spread over the axis `data` of a mesh, rows of the item tables over its axis `model`.
 
-On one device all of it is the identity.
+The first half is about the mesh, the second about what a step says to the other devices; on one device all of that is the identity.
 """
 
+import dataclasses
+import math
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrec.errors import InputError
+from jaxrec.options import Options, option
 
 DATA, MODEL = "data", "model"
+
+AUTO = "auto"
+"""Coordinator address of a cluster that tells its processes of each other by itself (Slurm, Open MPI, TPU pods, ...)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshOptions(Options):
+    """On which devices training runs."""
+
+    mesh: str = option(
+        "",
+        "devices for the lanes and for the rows of the item tables, as data:8,model:1; one device, or all for lanes in several processes",
+    )
+    coordinator_address: str | None = option(
+        None, f"host:port of the first of several processes; {AUTO}: as the cluster says (Slurm, Open MPI, TPU pods)"
+    )
+    num_processes: int | None = option(None, "processes that train together", minimum=1)
+    process_id: int | None = option(None, "number of this one, from 0", minimum=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.mesh and not re.fullmatch(f"{DATA}:[1-9][0-9]*(,{MODEL}:[1-9][0-9]*)?", self.mesh):
+            raise InputError(f"--mesh: expected {DATA}:N or {DATA}:N,{MODEL}:M; got {self.mesh!r}")
+        given = [self.num_processes is not None, self.process_id is not None]
+        if any(given) and (self.coordinator_address in (None, AUTO) or not all(given)):
+            raise InputError("--coordinator_address, --num_processes, --process_id: expected all three, or none of the last two")
+        if all(given) and self.process_id >= self.num_processes:
+            raise InputError(f"--process_id: expected less than --num_processes, {self.num_processes}; got {self.process_id}")
+        if self.coordinator_address not in (None, AUTO) and not all(given):
+            raise InputError("--coordinator_address: expected --num_processes and --process_id beside it")
+
+
+def connect(options: MeshOptions) -> None:
+    """Meet the other processes, if there are any; to be called before anything is computed."""
+    if options.coordinator_address is None:
+        return
+    try:
+        if options.coordinator_address == AUTO:
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--coordinator_address: the processes did not meet; {str(error).splitlines()[0]}") from None
+
+
+def open_mesh(options: MeshOptions) -> Mesh | None:
+    """The mesh that was asked for; None: one device.
+
+    Raises:
+      InputError: there are not as many devices as that.
+    """
+    devices = jax.devices()
+    sizes = [int(size) for size in re.findall("[0-9]+", options.mesh)] or [len(devices) if jax.process_count() > 1 else 1]
+    sizes = (*sizes, 1)[:2]
+    wanted = math.prod(sizes)
+    if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
+        raise InputError(f"--mesh: expected a mesh of {len(devices)} devices, as many as there are; got {options.mesh!r}")
+    if wanted == 1:
+        return None
+    return jax.make_mesh(sizes, (DATA, MODEL), (jax.sharding.AxisType.Auto,) * 2, devices=devices[:wanted])
+
+
+def size(mesh: Mesh | None, axis: str) -> int:
+    """Devices along an axis."""
+    return 1 if mesh is None else mesh.shape[axis]
+
+
+def sharding(mesh: Mesh | None, *axes: str | None) -> NamedSharding | None:
+    """How an array whose dimensions lie along these axes lies on the mesh; None: on one device."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def own_slice(mesh: Mesh | None, axis: str, length: int) -> slice:
+    """The part of a dimension of this length along an axis that the devices of this process have."""
+    if mesh is None:
+        return slice(0, length)
+    parts = [index[0].indices(length) for index in sharding(mesh, axis).addressable_devices_indices_map((length,)).values()]
+    return slice(min(part[0] for part in parts), max(part[1] for part in parts))
+
+
+def on_mesh(mesh: Mesh | None, array: np.ndarray, *axes: str | None, start: int = 0, length: int | None = None) -> jax.Array:
+    """An array of the host on the devices.
+
+    Args:
+      array: along the dimension that is spread, only what this process needs: from `start` on, of a whole `length`; all of it without.
+      axes: of the mesh, by dimension.
+    """
+    if mesh is None:
+        return jnp.asarray(array)
+    spread = next((i for i, axis in enumerate(axes) if axis is not None), None)
+    shape = tuple(length if i == spread and length is not None else n for i, n in enumerate(array.shape))
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        if spread is None:
+            return array[index]
+        first, stop, _ = index[spread].indices(shape[spread])
+        return array[(*index[:spread], slice(first - start, stop - start), *index[spread + 1 :])]
+
+    return jax.make_array_from_callback(shape, sharding(mesh, *axes), part)
+
+
+def made_on_mesh(mesh: Mesh | None, make: Callable, *arguments: Any) -> Any:
+    """What `make` returns, computed on every device of the mesh."""
+    return jax.jit(make, out_shardings=sharding(mesh))(*arguments)
+
+
+def leads() -> bool:
+    """Whether this process writes what is written once."""
+    return jax.process_index() == 0
 
 
 class Spread(NamedTuple):
@@ -24,6 +142,11 @@ class Spread(NamedTuple):
 
 
 ALONE = Spread()
+
+
+def spread_over(mesh: Mesh | None) -> Spread:
+    """How a step is spread over a mesh."""
+    return Spread(*(axis if size(mesh, axis) > 1 else None for axis in (DATA, MODEL)))
 
 
 def own_lanes(spread: Spread, array: jax.Array, lanes: int) -> jax.Array:

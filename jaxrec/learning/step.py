@@ -76,16 +76,17 @@ class State(NamedTuple):
     scratch: jax.Array | None = None
 
 
-def init_state(rule: Rule, trained: Params) -> State:
-    """State before the first update of the trained parts."""
+def init_state(rule: Rule, trained: Params, shards: int = 1) -> State:
+    """State before the first update of the trained parts; tables get a number of rows that `shards` divides."""
     optimizer, by_rows = rule.transformation, [name for name in trained if name in TABLES and rule.by_rows]
     dense = {name: part for name, part in trained.items() if name not in by_rows}
-    scratch = jnp.zeros(len(trained["item_table"]), jnp.int32) if by_rows else None
-    return State(dense, optimizer.init(dense), {name: pack(optimizer, trained[name]) for name in by_rows}, scratch)
+    rows = -(-len(trained["item_table"]) // shards) * shards if by_rows else 0
+    tables = {name: pack(optimizer, trained[name], rows) for name in by_rows}
+    return State(dense, optimizer.init(dense), tables, jnp.zeros(rows, jnp.int32) if by_rows else None)
 
 
 def trained_parts(model: Model, state: State) -> Params:
-    """The trained parts as they are now."""
+    """The trained parts as they are now; tables with all their rows, of which the first are the items'."""
     return {**state.dense, **{name: weights_of(table, model.row_shapes[name]) for name, table in state.tables.items()}}
 
 

@@ -29,9 +29,10 @@ class Table(NamedTuple):
     scalars: tuple[jax.Array, ...]
 
 
-def pack(optimizer: optax.GradientTransformation, weights: jax.Array) -> Table:
-    """A table for training with new optimizer state, from weights [items, ...]."""
+def pack(optimizer: optax.GradientTransformation, weights: jax.Array, rows: int | None = None) -> Table:
+    """A table for training with new optimizer state, from weights [items, ...]; filled up to so many rows."""
     wide = weights.reshape(len(weights), -1)
+    wide = wide if rows is None else jnp.pad(wide, ((0, rows - len(wide)), (0, 0)))
     leaves = jax.tree.leaves(optimizer.init(wide))
     return Table(jnp.concatenate([wide, *(leaf for leaf in leaves if leaf.ndim)], 1), tuple(leaf for leaf in leaves if not leaf.ndim))
 

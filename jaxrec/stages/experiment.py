@@ -17,7 +17,7 @@ from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.learning.personalize import PersonalOptions
-from jaxrec.learning.train import Recipe
+from jaxrec.learning.recipe import Recipe
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.evaluate import USUAL, run_evaluate
 from jaxrec.stages.export import run_export

@@ -20,7 +20,8 @@ from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import partial_path, read_json, whole_file, write_json
 from jaxrec.learning.checkpoints import load_params, save_params
-from jaxrec.learning.train import CHOSEN_BY, Fitted, Recipe, Sessions, fit
+from jaxrec.learning.recipe import Recipe
+from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
 from jaxrec.stages.once import once, settings_of
 
