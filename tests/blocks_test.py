@@ -126,6 +126,12 @@ def test_places_of_predictions_in_order_filled_to_a_quarter(lengths, filled):
     assert places == expected + [(0, 0)] * (filled - len(expected))
 
 
+def test_blocks_of_many_lengths_have_four_numbers_of_predictions():
+    generator = np.random.default_rng(0)
+    dataset = dataset_of([[0] * int(n) for n in generator.integers(2, 33, 500)], n_items=1)
+    assert {len(block.predictions()[0]) for block in session_blocks(dataset, range(500), predictions=64)} <= {16, 32, 48, 64}
+
+
 def test_without_users_there_is_no_history():
     dataset = dataset_from([(None, "a", 0), (None, "b", 1), (None, "a", 2), (None, "b", 3)], numbers=[0, 0, 1, 1])
     (block,) = session_blocks(dataset, range(2), predictions=2)

@@ -33,7 +33,7 @@ class GlobalScorer:
     scored: jax.Array | None = None
 
     def encode(self, block: SessionBlock) -> jax.Array:
-        return _encode(self.model, self.params, block.items[:, :-1], *block.predictions())
+        return _at_predictions(_encode(self.model, self.params, block.items[:, :-1]), block)
 
     def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
         return score_items(
@@ -60,7 +60,7 @@ class PersonalScorer:
 
     def encode(self, block: SessionBlock) -> jax.Array:
         slots = np.where(block.users < 0, 0, self.slots[block.users])
-        return _encode_personal(self.model, self.shared, self.personal, slots, block.items[:, :-1], *block.predictions())
+        return _at_predictions(_encode_personal(self.model, self.shared, self.personal, slots, block.items[:, :-1]), block)
 
     def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
         return score_items(
@@ -117,20 +117,29 @@ def _encode_row(model: Model, params: Params, items: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode(model: Model, params: Params, items: jax.Array, row: jax.Array, step: jax.Array) -> jax.Array:
-    """User vectors at each prediction, [P, dim]."""
-    return jax.vmap(partial(_encode_row, model, params))(items)[row, step]
+def _encode(model: Model, params: Params, items: jax.Array) -> jax.Array:
+    """User vectors after each step, row after row, [rows * T, dim]."""
+    return jax.lax.collapse(jax.vmap(partial(_encode_row, model, params))(items), 0, 2)
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode_personal(
-    model: Model, shared: Params, personal: Params, slots: jax.Array, items: jax.Array, row: jax.Array, step: jax.Array
-) -> jax.Array:
-    def encode(now):
+def _encode_personal(model: Model, shared: Params, personal: Params, slots: jax.Array, items: jax.Array) -> jax.Array:
+    def row(now):
         slot, items = now
         return _encode_row(model, {**shared, **jax.tree.map(lambda leaf: leaf[slot], personal)}, items)
 
-    return jax.lax.map(encode, (slots, items), batch_size=min(ROWS_AT_ONCE, len(slots)))[row, step]
+    return jax.lax.collapse(jax.lax.map(row, (slots, items), batch_size=min(ROWS_AT_ONCE, len(slots))), 0, 2)
+
+
+def _at_predictions(vectors: jax.Array, block: SessionBlock) -> jax.Array:
+    """User vectors at each prediction, [P, dim], of those after each step; apart from encoding, which is compiled anew for each T."""
+    row, step = block.predictions()
+    return _rows(vectors, row * block.mask.shape[1] + step)
+
+
+@jax.jit
+def _rows(vectors: jax.Array, numbers: jax.Array) -> jax.Array:
+    return vectors[numbers]
 
 
 @partial(jax.jit, static_argnums=(4, 5))
