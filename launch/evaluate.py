@@ -6,25 +6,28 @@ Example: python -m launch.evaluate --dataset=runs/shop/dataset --workdir=runs/sh
 from absl import flags as absl_flags
 
 from jaxrec.data.storage import load_dataset
-from jaxrec.evaluation.ranks import TIES
 from jaxrec.report.tables import table
-from jaxrec.stages.evaluate import MODELS, USUAL, run_evaluate
+from jaxrec.stages.evaluate import MODELS, USUAL, EvaluateOptions, run_evaluate
 from launch import flags
 
 DATASET = flags.path("dataset", "folder that prepare wrote")
 WORKDIR = flags.path("workdir", "folder of the run; the metrics go to its folder `evaluation`")
 OVERWRITE = flags.switch("overwrite", "replace an evaluation of other models")
 MODEL = absl_flags.DEFINE_list("model", list(USUAL), f"models to rank by: {', '.join(MODELS)}")
-TIES_MODE = absl_flags.DEFINE_enum("ties", "standard", TIES, "rank among equal scores: best, worst or middle place")
+OPTIONS = flags.options(EvaluateOptions)
 
 
 def main() -> None:
     """Evaluate, then print a table."""
     dataset, workdir = load_dataset(flags.required(DATASET(), "dataset")), flags.required(WORKDIR(), "workdir")
-    result = run_evaluate(dataset, workdir, MODEL.value, TIES_MODE.value, OVERWRITE())
+    result = run_evaluate(dataset, workdir, MODEL.value, OPTIONS(), OVERWRITE())
     found = {name: result[name] for name in MODEL.value}
-    names = [name for name in next(iter(found.values())) if name != "predictions"]
-    print(table(["model", *names], [[model, *(f"{values[name]:.4f}" for name in names)] for model, values in found.items()]))
+    names = [name for name in dict.fromkeys(name for values in found.values() for name in values) if name != "predictions"]
+    print(table(["model", *names], [[model, *(_text(values.get(name)) for name in names)] for model, values in found.items()]))
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

@@ -106,6 +106,32 @@ def test_predictions_are_of_the_next_click():
     assert narrow.sessions.tolist() == [1, -1]
 
 
+def test_histories_that_are_not_asked_for_are_empty():
+    dataset = dataset_from([("u", "a", 0), ("u", "b", 1), ("u", "a", 500), ("u", "b", 501)])
+    (block,) = session_blocks(dataset, range(2), predictions=2, with_histories=False)
+    assert block.history_items.tolist() == [[-1], [-1]] and block.history_counts.tolist() == [[0], [0]]
+    (full,) = session_blocks(dataset, range(2), predictions=2)
+    for name in ("items", "mask", "sessions", "users"):
+        np.testing.assert_array_equal(getattr(block, name), getattr(full, name))
+
+
+@pytest.mark.parametrize(("lengths", "filled"), [((2, 5, 5), 12), ((3, 3, 3), 8), ((5, 5, 5), 12), ((5, 5, 4, 5), 16), ((2,), 4)])
+def test_places_of_predictions_in_order_filled_to_a_quarter(lengths, filled):
+    sessions = [(number, "a", 100 * number + step) for number, length in enumerate(lengths) for step in range(length)]
+    dataset = dataset_from([(None, item, time) for _, item, time in sessions], numbers=[number for number, _, _ in sessions])
+    block = blocks._session_block(dataset, None, np.arange(len(lengths)), 4, 4)
+    row, step = block.predictions()
+    expected = [(number, step) for number, length in enumerate(lengths) for step in range(length - 1)]
+    places = list(zip(row.tolist(), step.tolist(), strict=True))
+    assert places == expected + [(0, 0)] * (filled - len(expected))
+
+
+def test_blocks_of_many_lengths_have_four_numbers_of_predictions():
+    generator = np.random.default_rng(0)
+    dataset = dataset_of([[0] * int(n) for n in generator.integers(2, 33, 500)], n_items=1)
+    assert {len(block.predictions()[0]) for block in session_blocks(dataset, range(500), predictions=64)} <= {16, 32, 48, 64}
+
+
 def test_without_users_there_is_no_history():
     dataset = dataset_from([(None, "a", 0), (None, "b", 1), (None, "a", 2), (None, "b", 3)], numbers=[0, 0, 1, 1])
     (block,) = session_blocks(dataset, range(2), predictions=2)

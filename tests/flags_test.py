@@ -16,6 +16,7 @@ from jaxrec.device.signatures import ExportOptions
 from jaxrec.learning.personalize import PersonalOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.evaluate import EvaluateOptions
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.flags"))
@@ -24,7 +25,7 @@ OWN = {
     "prepare": ("input test_input dataset overwrite", PrepareOptions, ReadOptions),
     "inspect": ("dataset",),
     "train": ("dataset workdir overwrite", *TRAINING),
-    "evaluate": ("dataset workdir overwrite model ties",),
+    "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
     "personalize": ("dataset workdir overwrite", PersonalOptions),
     "export": ("dataset workdir overwrite", ExportOptions),
     "measure": ("workdir overwrite", MeasureOptions),

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from world import N_ITEMS, dataset_of, small_model
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.evaluation import networks
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, own_counts
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16, own_counts, score_items
 
 USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
 
@@ -28,8 +29,8 @@ def scored(scorer, blocks, n_items=N_ITEMS):
     found = {}
     for block in blocks:
         scores = np.asarray(scorer.scores(scorer.encode(block), 0, n_items))
-        for row, step in zip(*np.nonzero(block.mask), strict=True):
-            found[int(block.sessions[row]), int(step)] = scores[row, step]
+        for place, (row, step) in enumerate(zip(*np.nonzero(block.mask), strict=True)):
+            found[int(block.sessions[row]), int(step)] = scores[place]
     return found
 
 
@@ -122,8 +123,8 @@ def counted(dataset):
     return found
 
 
-def own(block, start=0, width=N_ITEMS):
-    return np.asarray(own_counts(block.items[:, :-1], block.mask, block.history_items, block.history_counts, start, width))
+def own(block, start=0, stop=N_ITEMS):
+    return np.asarray(own_counts(block, start, stop))[: block.mask.sum()]
 
 
 @pytest.mark.parametrize("users", [USERS, [-1] * 9])
@@ -132,21 +133,21 @@ def test_own_counts_are_those_of_earlier_sessions_and_this_one(users):
     expected = counted(dataset)
     for block in blocks_of(dataset):
         counts = own(block)
-        for row, step in zip(*np.nonzero(block.mask), strict=True):
-            np.testing.assert_array_equal(counts[row, step], expected.pop((int(block.sessions[row]), int(step))))
+        for place, (row, step) in enumerate(zip(*np.nonzero(block.mask), strict=True)):
+            np.testing.assert_array_equal(counts[place], expected.pop((int(block.sessions[row]), int(step))))
     assert not expected
 
 
 def test_slices_of_own_counts_are_parts_of_the_whole():
     for block in blocks_of(world()):
-        parts = [own(block, start, min(7, N_ITEMS - start)) for start in range(0, N_ITEMS, 7)]
+        parts = [own(block, start, min(start + 7, N_ITEMS)) for start in range(0, N_ITEMS, 7)]
         np.testing.assert_array_equal(np.concatenate(parts, -1), own(block))
 
 
 def test_padding_is_no_click():
     for block in blocks_of(world()):
         clicks = block.mask.cumsum(-1) + block.history_counts.sum(-1)[:, None]
-        np.testing.assert_array_equal(own(block).sum(-1), clicks)
+        np.testing.assert_array_equal(own(block).sum(-1), clicks[block.mask])
 
 
 def test_no_history_weight_is_the_base_alone():
@@ -173,11 +174,45 @@ def _scorers():
 def test_events_after_a_step_do_not_reach_it(name):
     scorer = _scorers()[name]
     for block in blocks_of(world()):
-        scores = np.asarray(scorer.scores(scorer.encode(block), 0, N_ITEMS))
+        scores = scored(scorer, [block])
         for step in range(block.mask.shape[1]):
             items = block.items.copy()
             items[:, step + 1 :] = (items[:, step + 1 :] + 11) % N_ITEMS
-            changed = np.asarray(scorer.scores(scorer.encode(block._replace(items=items)), 0, N_ITEMS))
-            np.testing.assert_array_equal(changed[:, : step + 1], scores[:, : step + 1])
-            later = block.mask[:, step + 1 :]
-            assert not later.any() or (changed[:, step + 1 :][later] != scores[:, step + 1 :][later]).any()
+            changed = scored(scorer, [block._replace(items=items)])
+            close(*({key: of[key] for key in scores if key[1] <= step} for of in (changed, scores)), atol=0)
+            later = [key for key in scores if key[1] > step]
+            assert not later or any((changed[key] != scores[key]).any() for key in later)
+
+
+def test_item_rows_spread_over_devices_are_scored_where_they_lie():
+    mesh = Mesh(jax.devices()[:2], ("items",))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in (("items", None), ()))
+    generator = np.random.default_rng(0)
+    table, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((4096, 8), (4096,)))
+    vectors = generator.normal(size=(16, 8)).astype(np.float32)
+    spread = jax.device_put(table, rows), jax.device_put(bias, NamedSharding(mesh, PartitionSpec("items"))), jax.device_put(vectors, whole)
+    for start, stop in [(0, 4096), (0, 64), (2000, 2100), (4090, 4096)]:
+        found = score_items(*spread, start, stop)
+        np.testing.assert_allclose(found, vectors @ table[start:stop].T + bias[start:stop], atol=1e-5)
+    compiled = networks._scores.lower(*spread, 2000, 64, True).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < table.nbytes / 4, "the whole table came to each device"
+
+
+def test_bfloat16_rounds_rows_and_vectors_and_sums_in_float32():
+    model, params = small_model()
+    scorer, blocks = GlobalScorer(model, with_bias(params)), blocks_of(world())
+    exact, rounded = scored(scorer, blocks), scored(in_bfloat16(scorer), blocks)
+    for key, scores in exact.items():
+        assert (rounded[key] != scores).any()
+        np.testing.assert_allclose(rounded[key], scores, atol=2**-6)
+    vectors = np.array([[1, 2**-10, 1 + 2**-10]], np.float32)  # the last is rounded to 1
+    rows = jnp.array([[1, 1, 0], [0, 0, 1]], jnp.bfloat16)
+    assert score_items(rows, np.zeros(2, np.float32), vectors, 0, 2).tolist() == [[1 + 2**-10, 1]]
+
+
+def test_every_network_has_its_form_in_bfloat16_and_nothing_else_has():
+    scorers = _scorers()
+    tables = [in_bfloat16(scorers[name]).scored for name in ("global", "personal")] + [in_bfloat16(scorers["with history"]).base.scored]
+    assert {table.dtype for table in tables} == {jnp.dtype(jnp.bfloat16)}
+    other = object()
+    assert in_bfloat16(other) is other

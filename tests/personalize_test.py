@@ -151,7 +151,7 @@ def test_what_only_the_user_knows_is_learnt_and_helps_no_one_else(tmp_path):
     users, improved, stack = read_store(tmp_path / "store", start)
     scorer = PersonalScorer(model, shared, stack, slots_of(users, improved, 10))
     block = _one_click_blocks()
-    scores = np.asarray(scorer.scores(scorer.encode(block), 0, 12))[:, 0]
+    scores = np.asarray(scorer.scores(scorer.encode(block), 0, 12))[:10]
     assert (scores.argmax(-1) == np.arange(10) + 1).all()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,8 @@ class Looked:
     table: np.ndarray
 
     def encode(self, block):
-        return self.table[block.sessions, : block.mask.shape[1]]
+        row, step = block.predictions()
+        return self.table[block.sessions[row], step]
 
     def scores(self, encoded, start, stop):
         return encoded[..., start:stop]
@@ -70,7 +72,7 @@ def ranked(dataset, scores, predictions=2048, sessions=None):
 def test_slices_of_items_and_all_at_once_are_the_brute_force(seed, broken, at_once, predictions):
     dataset, scores = world(seed), table(seed, broken=broken)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SCORES_AT_ONCE", at_once)
+        patch.setattr(module, "scores_at_once", lambda: at_once)
         assert rows(ranked(dataset, scores, predictions)) == brute_force(dataset, scores)
 
 
@@ -87,7 +89,7 @@ def test_three_ways_to_count_ties():
 @pytest.mark.parametrize("at_once", [1, 10**6])
 @pytest.mark.parametrize("ties", module.TIES)
 def test_a_target_without_a_number_ranks_behind_every_item(monkeypatch, at_once, ties):
-    monkeypatch.setattr(module, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "scores_at_once", lambda: at_once)
     dataset, scores = world(), table(0)
     ranks = ranked(dataset, np.full_like(scores, np.nan))
     assert (ranks.values(ties) > N_ITEMS).all()
@@ -99,7 +101,7 @@ def test_a_target_without_a_number_ranks_behind_every_item(monkeypatch, at_once,
 
 @pytest.mark.parametrize("at_once", [1, 10**6])
 def test_an_infinite_score_is_a_number(monkeypatch, at_once):
-    monkeypatch.setattr(module, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "scores_at_once", lambda: at_once)
     dataset = dataset_of([[0, 2], [0, 3]], n_items=N_ITEMS)
     scores = np.zeros((3, 1, N_ITEMS), np.float32)
     scores[:, :, 2], scores[:, :, 3] = np.inf, -np.inf
@@ -136,8 +138,49 @@ def test_an_empty_test_period_gives_no_predictions():
     assert metrics(ranks)["predictions"] == 0
 
 
-def test_the_bound_of_scores_in_memory_holds_for_every_catalogue_that_allows_it():
+def test_predictions_per_block_are_as_many_as_fit_with_the_whole_catalogue():
+    bound = module.scores_at_once()
     assert predictions_at_once(0) == predictions_at_once(1) == 2048
-    assert predictions_at_once(10**9) == 64
-    for n_items in (20_000, 100_000, 500_000):
-        assert predictions_at_once(n_items) * n_items <= module.SCORES_AT_ONCE < (predictions_at_once(n_items) + 1) * n_items
+    for n_items in (3_000, 20_000, bound // 64):
+        assert predictions_at_once(n_items) * n_items <= bound < 2 * predictions_at_once(n_items) * n_items
+    assert predictions_at_once(bound // 64 + 1) == predictions_at_once(10**9) == 512
+
+
+@dataclasses.dataclass
+class Asked:
+    """Zeros; `most` is the largest number of them that was asked for at once."""
+
+    most: int = 0
+
+    def encode(self, block):
+        return len(block.predictions()[0])
+
+    def scores(self, encoded, start, stop):
+        self.most = max(self.most, encoded * (stop - start))
+        return np.zeros((encoded, stop - start), np.float32)
+
+
+@pytest.mark.parametrize("n_items", [1, 100, 5_000, 300_000])
+def test_no_more_scores_than_the_bound_are_in_memory_whatever_the_catalogue(monkeypatch, n_items):
+    monkeypatch.setattr(module, "scores_at_once", lambda: 2**16)
+    dataset = dataset_of([[0] * 9] * 600, n_items=n_items)
+    asked = Asked()
+    ranks = rank_sessions(asked, session_blocks(dataset, range(600), predictions_at_once(n_items)), n_items)
+    assert asked.most <= 2**16
+    assert len(ranks.greater) == 4800 and (ranks.greater == 0).all() and (ranks.equal == n_items - 1).all()
+
+
+@pytest.mark.parametrize("shape", [(2048, 2048), (64, 65_536), (8, 200_000)])
+def test_counting_takes_the_memory_of_the_scores_once_more_and_not_twice(shape):
+    scores, targets = np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)
+    memory = module._count_whole.lower(scores, targets).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 1.1 * scores.nbytes
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 2**16 - 1])
+def test_more_items_than_one_sum_can_count(monkeypatch, most):
+    monkeypatch.setattr(module, "COUNTED_AT_ONCE", most)
+    width = 7 if most < 7 else 2 * most + 1
+    scores = np.concatenate([np.zeros((2, width)), np.ones((2, width)), np.full((2, width), np.nan)]).astype(np.float32)
+    counts = jax.jit(module._count.__wrapped__)(scores, np.zeros(6, np.float32))
+    assert np.array(counts).T.tolist() == [[0, width]] * 2 + [[width, 0]] * 4

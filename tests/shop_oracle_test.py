@@ -63,7 +63,7 @@ SESSION, HISTORY = [2, 3, 2, 4, 0, 4, 1], [5, 0, 2, 5, 5]
 @pytest.mark.parametrize("history", [[], HISTORY])
 def test_the_posterior_is_the_enumerated_one(history):
     scorer = best_from_history(TINY, ORDER) if history else best_without_user(TINY, ORDER)
-    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY)), 0, 6)[0]
+    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY)), 0, 6)
     for step, last in enumerate(SESSION[:-1]):
         expected = enumerated(history + SESSION[: step + 1], last)[ORDER]
         np.testing.assert_allclose(scores[step], expected, rtol=1e-6, err_msg=f"after {step + 1} clicks")
@@ -72,7 +72,7 @@ def test_the_posterior_is_the_enumerated_one(history):
 @pytest.mark.parametrize("user", [0, 1])
 def test_with_the_user_the_probability_is_the_process_itself(user):
     scorer = best_with_user(TINY, ORDER, np.array([1, 0]))
-    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY, user)), 0, 6)[0]
+    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY, user)), 0, 6)
     favourites = TINY.favourites[1 - user]
     for step, last in enumerate(SESSION[:-1]):
         expected = [TINY.transition[last // 3, item // 3] * click_probability(favourites, item) for item in ORDER]
@@ -81,7 +81,7 @@ def test_with_the_user_the_probability_is_the_process_itself(user):
 
 def test_many_clicks_on_one_item_stay_finite():
     scorer = best_from_history(TINY, ORDER)
-    scores = scorer.scores(scorer.encode(block_of([2, 2, 1], [2] * 5000)), 0, 6)[0]
+    scores = scorer.scores(scorer.encode(block_of([2, 2, 1], [2] * 5000)), 0, 6)
     np.testing.assert_allclose(scores[-1][ORDER.argsort()][:3], [0.7 * 0.6 * 0.6, 0.7 * 0.6 * 0.3, 0.7 * (0.6 * 0.1 + 0.4)], rtol=1e-6)
 
 

@@ -1,6 +1,6 @@
 """What the baselines count: events of chosen sessions, and what a user clicked so far.
 
-Dimensions: rows, T steps of a block, items.
+Dimensions: P predictions and rows of a block, items.
 """
 
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ def filling(counts: np.ndarray) -> np.ndarray:
 
 
 def session_counts(block: SessionBlock, start: int, stop: int) -> np.ndarray:
-    """How often items start:stop were clicked in the session up to and including each step, [rows, T, stop - start] float32."""
+    """How often items start:stop were clicked in the session by the time of each prediction, [P, stop - start] float32."""
     read = block.items[:, :-1]
     counts = np.zeros((*read.shape, stop - start), np.float32)
     row, step = np.nonzero((read >= start) & (read < stop))
     counts[row, step, read[row, step] - start] = 1
-    return np.cumsum(counts, axis=1, out=counts)
+    return np.cumsum(counts, axis=1, out=counts)[block.predictions()]
 
 
 def history_counts(block: SessionBlock, start: int, stop: int) -> np.ndarray:
@@ -55,5 +55,5 @@ def history_counts(block: SessionBlock, start: int, stop: int) -> np.ndarray:
 
 
 def own_counts(block: SessionBlock, start: int, stop: int) -> np.ndarray:
-    """How often the user clicked items start:stop before the session and in it so far, [rows, T, stop - start] float32."""
-    return history_counts(block, start, stop)[:, None] + session_counts(block, start, stop)
+    """How often the user clicked items start:stop before the session and in it so far, [P, stop - start] float32."""
+    return history_counts(block, start, stop)[block.predictions()[0]] + session_counts(block, start, stop)

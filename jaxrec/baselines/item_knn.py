@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from jaxrec.baselines.counts import event_counts, events_of, filling
-from jaxrec.baselines.markov import dense, rows_of_last
+from jaxrec.baselines.markov import rows_of_last
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.dataset import Dataset
 
@@ -34,13 +34,12 @@ class ItemKnn:
     similar: sparse.csr_array
     fill: np.ndarray
 
-    def encode(self, block: SessionBlock) -> tuple[tuple[int, int], sparse.csr_array]:
-        return block.mask.shape, rows_of_last(self.similar, block)
+    def encode(self, block: SessionBlock) -> sparse.csr_array:
+        return rows_of_last(self.similar, block)
 
-    def scores(self, encoded: tuple[tuple[int, int], sparse.csr_array], start: int, stop: int) -> np.ndarray:
+    def scores(self, encoded: sparse.csr_array, start: int, stop: int) -> np.ndarray:
         # Others are moved below zero, not neighbours up: similarities of a large log are too small to be added to 1 in float32.
-        shape, neighbours = encoded
-        similarity, fill = dense(neighbours, shape, start, stop), self.fill[start:stop].astype(np.float32)
+        similarity, fill = encoded[:, start:stop].toarray(), self.fill[start:stop].astype(np.float32)
         return np.where(similarity > 0, similarity * (1 + TIE * fill), fill - 1)
 
 

@@ -23,12 +23,11 @@ class Markov:
     pairs: sparse.csr_array
     fill: np.ndarray
 
-    def encode(self, block: SessionBlock) -> tuple[tuple[int, int], sparse.csr_array]:
-        return block.mask.shape, rows_of_last(self.pairs, block)
+    def encode(self, block: SessionBlock) -> sparse.csr_array:
+        return rows_of_last(self.pairs, block)
 
-    def scores(self, encoded: tuple[tuple[int, int], sparse.csr_array], start: int, stop: int) -> np.ndarray:
-        shape, followers = encoded
-        return dense(followers, shape, start, stop) + self.fill[start:stop].astype(np.float32)
+    def scores(self, encoded: sparse.csr_array, start: int, stop: int) -> np.ndarray:
+        return encoded[:, start:stop].toarray() + self.fill[start:stop].astype(np.float32)
 
 
 def fit_markov(dataset: Dataset, sessions: Sequence[int]) -> Markov:
@@ -45,10 +44,5 @@ def pair_counts(dataset: Dataset, sessions: Sequence[int]) -> sparse.csr_array:
 
 
 def rows_of_last(matrix: sparse.csr_array, block: SessionBlock) -> sparse.csr_array:
-    """The matrix's row of the item read at each step, sparse [rows * T, columns]."""
-    return matrix[block.items[:, :-1].ravel()]
-
-
-def dense(matrix: sparse.csr_array, shape: tuple[int, int], start: int, stop: int) -> np.ndarray:
-    """Columns start:stop of a sparse [rows * T, columns] as [rows, T, stop - start]."""
-    return matrix[:, start:stop].toarray().reshape(*shape, stop - start)
+    """The matrix's row of the item read before each prediction, sparse [P, columns]."""
+    return matrix[block.items[block.predictions()]]

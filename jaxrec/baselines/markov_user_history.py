@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from jaxrec.baselines.counts import event_counts, own_counts
-from jaxrec.baselines.markov import dense, pair_counts, rows_of_last
+from jaxrec.baselines.markov import pair_counts, rows_of_last
 from jaxrec.baselines.mixture_weight import best_weight
 from jaxrec.data.blocks import SessionBlock, session_blocks
 from jaxrec.data.dataset import Dataset
@@ -46,11 +46,12 @@ class MarkovUserHistory:
 
     def scores(self, encoded: tuple[SessionBlock, sparse.csr_array], start: int, stop: int) -> np.ndarray:
         block, followers = encoded
-        seen = dense(followers, block.mask.shape, start, stop)
-        total = self.followed[block.items[:, :-1], None] + SMOOTHING
+        row, step = block.predictions()
+        seen = followers[:, start:stop].toarray()
+        total = self.followed[block.items[row, step], None] + SMOOTHING
         everybody = (seen + SMOOTHING * self.popular[start:stop]) / total
-        clicks = block.history_counts.sum(axis=1)[:, None, None] + np.arange(1, block.mask.shape[1] + 1)[:, None]
-        own = own_counts(block, start, stop) / clicks
+        clicks = block.history_counts.sum(axis=1)[row] + step + 1
+        own = own_counts(block, start, stop) / clicks[:, None]
         return ((1 - self.weight) * everybody + self.weight * own).astype(np.float32)
 
 

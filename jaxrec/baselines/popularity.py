@@ -20,11 +20,11 @@ class Popularity:
 
     counts: np.ndarray
 
-    def encode(self, block: SessionBlock) -> tuple[int, int]:
-        return block.mask.shape
+    def encode(self, block: SessionBlock) -> int:
+        return len(block.predictions()[0])
 
-    def scores(self, encoded: tuple[int, int], start: int, stop: int) -> np.ndarray:
-        return np.broadcast_to(self.counts[start:stop].astype(np.float32), (*encoded, stop - start))
+    def scores(self, encoded: int, start: int, stop: int) -> np.ndarray:
+        return np.broadcast_to(self.counts[start:stop].astype(np.float32), (encoded, stop - start))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ likely at first. A click on c multiplies the likelihood of every favourite by th
 r_c = 1 + loyalty / ((1 - loyalty) p(c)) more. After n_i clicks on each item i the probability is therefore r_i^n_i / sum of r_j^n_j
 over the S items j of the department.
 
-Dimensions: rows, T steps of a block, D departments, items of the dataset.
+Dimensions: rows, T steps and P predictions of a block, D departments, items of the dataset.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.baselines.counts import history_counts, session_counts
+from jaxrec.baselines.counts import own_counts, session_counts
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.shop import Shop
 
@@ -39,15 +39,16 @@ class BestWithUser:
     user_numbers: np.ndarray
 
     def encode(self, block: SessionBlock) -> tuple[np.ndarray, np.ndarray]:
-        """(probability of each next department [rows, T, D], the user's favourites [rows, D])."""
-        favourites = self.shop.favourites[self.user_numbers[np.maximum(block.users, 0)]]
-        return self.shop.transition[_departments(self.shop, self.item_numbers[block.items[:, :-1]])], favourites
+        """(probability of each next department [P, D], the user's favourites [P, D])."""
+        row, step = block.predictions()
+        favourites = self.shop.favourites[self.user_numbers[np.maximum(block.users[row], 0)]]
+        return self.shop.transition[_departments(self.shop, self.item_numbers[block.items[row, step]])], favourites
 
     def scores(self, encoded: tuple[np.ndarray, np.ndarray], start: int, stop: int) -> np.ndarray:
         moves, favourites = encoded
         numbers = self.item_numbers[start:stop]
         department = _departments(self.shop, numbers)
-        loved = favourites[:, None, department] == numbers
+        loved = favourites[:, department] == numbers
         return _probability(self.shop, moves, numbers, loved)
 
 
@@ -56,8 +57,8 @@ class Evidence(NamedTuple):
 
     Attributes:
       block: the sessions.
-      moves: probability of each next department, [rows, T, D].
-      totals: sum of r_j^n_j over the items of each department, [rows, T, D].
+      moves: probability of each next department, [P, D].
+      totals: sum of r_j^n_j over the items of each department, [P, D].
     """
 
     block: SessionBlock
@@ -86,14 +87,14 @@ class BestWithoutUser:
         times = self._times_clicked(block)
         gained = self._weight(read, times) - self._weight(read, times - 1)
         np.put_along_axis(gains, department[..., None], gained[..., None], axis=2)
-        return Evidence(block, self.shop.transition[department], self._first_totals(block)[:, None] + np.cumsum(gains, axis=1))
+        totals = self._first_totals(block)[:, None] + np.cumsum(gains, axis=1)
+        places = block.predictions()
+        return Evidence(block, self.shop.transition[department[places]], totals[places])
 
     def scores(self, encoded: Evidence, start: int, stop: int) -> np.ndarray:
-        counts = session_counts(encoded.block, start, stop)
-        if self.history:
-            counts += history_counts(encoded.block, start, stop)[:, None]
+        counts = (own_counts if self.history else session_counts)(encoded.block, start, stop)
         numbers = self.item_numbers[start:stop]
-        loved = self._weight(np.arange(start, stop), counts) / encoded.totals[:, :, _departments(self.shop, numbers)]
+        loved = self._weight(np.arange(start, stop), counts) / encoded.totals[:, _departments(self.shop, numbers)]
         return _probability(self.shop, encoded.moves, numbers, loved)
 
     def _weight(self, items: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -142,6 +143,6 @@ def _departments(shop: Shop, numbers: np.ndarray) -> np.ndarray:
 
 
 def _probability(shop: Shop, moves: np.ndarray, numbers: np.ndarray, loved: np.ndarray) -> np.ndarray:
-    """Probability of the next click if an item is its department's favourite with probability `loved`, [rows, T, items] float32."""
+    """Probability of the next click if an item is its department's favourite with probability `loved`, [P, items] float32."""
     crowd = (1 - shop.loyalty) * shop.popularity.ravel()[numbers]
-    return (moves[:, :, _departments(shop, numbers)] * (crowd + shop.loyalty * loved)).astype(np.float32)
+    return (moves[:, _departments(shop, numbers)] * (crowd + shop.loyalty * loved)).astype(np.float32)

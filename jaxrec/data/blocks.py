@@ -13,6 +13,9 @@ from jaxrec.data.dataset import Dataset
 HISTORIES_AT_ONCE = 64
 """Sessions whose histories are counted in one piece: enough to be fast, few enough that long histories fit into memory."""
 
+SHAPES = 4
+"""Numbers of predictions, in parts of the block's steps, that blocks of one size may have."""
+
 
 class Block(NamedTuple):
     """What one update learns from.
@@ -46,6 +49,15 @@ class SessionBlock(NamedTuple):
     users: np.ndarray
     history_items: np.ndarray
     history_counts: np.ndarray
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """(row, step) of every prediction, in this order, [P] each.
+
+        Place (0, 0) is repeated behind them up to the next quarter of the block's steps, so that many blocks share few shapes.
+        """
+        row, step = np.nonzero(self.mask)
+        missing = -len(row) % -(-self.mask.size // SHAPES)
+        return np.pad(row, (0, missing)), np.pad(step, (0, missing))
 
 
 def round_up(value: int) -> int:
@@ -107,15 +119,23 @@ class Histories:
         return *np.divmod(found, self._dataset.n_items), counts
 
 
-def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int = 2048) -> Iterator[SessionBlock]:
+def session_blocks(
+    dataset: Dataset, sessions: Sequence[int], predictions: int = 2048, with_histories: bool = True
+) -> Iterator[SessionBlock]:
     """Pad sessions of similar length into blocks of about `predictions` steps; every session is in exactly one block.
 
-    Lengths and histories are rounded up to powers of two: few shapes, few compilations.
+    Lengths and histories are rounded up to powers of two: few shapes, few compilations. Within one width sessions are sorted by length:
+    most blocks then have as many predictions as the block before.
+
+    Args:
+      with_histories: False leaves every history empty, for models that do not read it.
     """
     sessions = np.asarray(sessions, np.int64)
-    steps = np.diff(dataset.offsets)[sessions] - 1
+    steps = dataset.offsets[sessions + 1] - dataset.offsets[sessions] - 1
+    order = np.argsort(steps, kind="stable")
+    sessions, steps = sessions[order], steps[order]
     widths = np.array([round_up(n) for n in range(steps.max(initial=0) + 1)])[steps]
-    histories = Histories(dataset)
+    histories = Histories(dataset) if with_histories else None
     for width in np.unique(widths):
         of_width = sessions[widths == width]
         rows = max(1, predictions // int(width))
@@ -123,8 +143,8 @@ def session_blocks(dataset: Dataset, sessions: Sequence[int], predictions: int =
             yield _session_block(dataset, histories, of_width[start : start + rows], rows, int(width))
 
 
-def _session_block(dataset: Dataset, histories: Histories, sessions: np.ndarray, rows: int, width: int) -> SessionBlock:
-    row, items, counts = histories.counts_before_each(sessions)
+def _session_block(dataset: Dataset, histories: Histories | None, sessions: np.ndarray, rows: int, width: int) -> SessionBlock:
+    row, items, counts = (np.zeros(0, np.int64),) * 3 if histories is None else histories.counts_before_each(sessions)
     held = np.bincount(row, minlength=len(sessions))
     distinct = round_up(held.max())
     block = SessionBlock(

@@ -1,10 +1,11 @@
 """Exact ranks over the whole catalogue, streamed in blocks of predictions x blocks of items.
 
-Dimensions: P predictions, rows x T steps of a block, `width` items of a slice.
+Dimensions: P predictions, `width` items of a slice.
 """
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ from jaxrec.evaluation.scorer import Scorer
 
 CUTOFFS = (1, 5, 10, 20)
 TIES = ("standard", "conservative", "median")
-SCORES_AT_ONCE = 2**25
-"""Upper bound of predictions x items that are in memory at a time (128 MiB of float32)."""
+COUNTED_AT_ONCE = 2**16 - 1
+"""Items whose numbers above and equal fit into the halves of one 32-bit sum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,21 @@ class Ranks:
         return self.greater + 1 + share * self.equal
 
 
+def scores_at_once() -> int:
+    """Upper bound of predictions x items in memory at a time: on CPUs what a cache holds (16 MiB of float32), elsewhere 128 MiB.
+
+    Counting them takes as much again.
+    """
+    return 2**22 if jax.default_backend() == "cpu" else 2**25
+
+
 def predictions_at_once(n_items: int) -> int:
-    """Predictions per block that keep whole-catalogue scores within `SCORES_AT_ONCE`, between 64 and 2048."""
-    return int(np.clip(SCORES_AT_ONCE // max(n_items, 1), 64, 2048))
+    """Predictions per block, a power of two: as many as can be scored with the whole catalogue at once, from 64 to 2048.
+
+    Where not even 64 can, the catalogue comes in slices, which are worth reading for 512.
+    """
+    fitting = scores_at_once() // max(n_items, 1)
+    return 512 if fitting < 64 else 1 << (min(fitting, 2048).bit_length() - 1)
 
 
 def rank_sessions(scorer: Scorer, blocks: Iterable[SessionBlock], n_items: int) -> Ranks:
@@ -62,44 +75,68 @@ def rank_sessions(scorer: Scorer, blocks: Iterable[SessionBlock], n_items: int) 
     return Ranks(*(column[order] for column in columns))
 
 
+def changed(before: Ranks, after: Ranks) -> float:
+    """Share of the same predictions whose standard rank differs; 0 where there are none.
+
+    >>> one = np.zeros(4, int)
+    >>> changed(Ranks(one, one, one, one, one), Ranks(one, one, one, np.array([0, 2, 0, 0]), one))
+    0.25
+    """
+    return float((before.greater != after.greater).mean()) if len(before.greater) else 0.0
+
+
 def _rank_block(scorer: Scorer, block: SessionBlock, n_items: int) -> tuple[np.ndarray, ...]:
-    encoded = scorer.encode(block)
-    targets = block.items[:, 1:]
-    width = max(1, SCORES_AT_ONCE // targets.size)
-    slices = [(start, min(start + width, n_items)) for start in range(0, n_items, width)]
-    greater = np.zeros(targets.shape, np.int64)
-    equal = np.full(targets.shape, -1, np.int64)  # the target ties with itself
-    if len(slices) == 1:
-        more, same = _count_whole(jnp.asarray(scorer.scores(encoded, 0, n_items)), targets)
-        greater, equal = greater + np.asarray(more), equal + np.asarray(same)
-    else:
-        of_target = np.zeros(targets.shape, np.float32)
-        for start, stop in slices:
-            of_target = _pick(jnp.asarray(scorer.scores(encoded, start, stop)), targets, start, of_target)
-        for start, stop in slices:
-            more, same = _count(jnp.asarray(scorer.scores(encoded, start, stop)), of_target)
-            greater, equal = greater + np.asarray(more), equal + np.asarray(same)
+    row, step = block.predictions()
+    greater, equal = _count_items(scorer, scorer.encode(block), block.items[row, step + 1], n_items, block.mask.size)
     row, step = np.nonzero(block.mask)
-    # A target that is not a number beats nothing and ties with nothing, itself included.
-    return block.sessions[row], step, block.users[row], greater[row, step], np.maximum(equal[row, step], 0)
+    # The target ties with itself, unless it is not a number: then it beats nothing and ties with nothing.
+    return block.sessions[row], step, block.users[row], greater[: len(row)], np.maximum(equal[: len(row)] - 1, 0)
+
+
+def _count_items(scorer: Scorer, encoded: Any, targets: np.ndarray, n_items: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items above and equal to the target's score, [P] each, slice by slice of the catalogue; P is `most` at most."""
+    width = max(1, scores_at_once() // most)
+    if width >= n_items:
+        return _as_numbers(_count_whole(jnp.asarray(scorer.scores(encoded, 0, n_items)), targets))
+    slices = [(start, min(start + width, n_items)) for start in range(0, n_items, width)]
+    of_target = np.zeros(len(targets), np.float32)
+    for start, stop in slices:
+        of_target = _pick(jnp.asarray(scorer.scores(encoded, start, stop)), targets, start, of_target)
+    greater = equal = np.zeros(len(targets), np.int64)
+    for start, stop in slices:
+        more, same = _as_numbers(_count(jnp.asarray(scorer.scores(encoded, start, stop)), of_target))
+        greater, equal = greater + more, equal + same
+    return greater, equal
+
+
+def _as_numbers(counts: tuple[jax.Array, jax.Array]) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(counts[0], np.int64), np.asarray(counts[1], np.int64)
 
 
 @jax.jit
 def _count(scores: jax.Array, of_target: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Items above and equal to the target's score; NaN counts as above, so a broken model ranks last."""
-    of_target = of_target[..., None]
-    return (~(scores <= of_target)).sum(-1), (scores == of_target).sum(-1)
+    """Items above and equal to the target's score, [P] each; NaN counts as above, so a broken model ranks last.
+
+    Both numbers in one sum, of halves that cannot overflow: two sums take XLA several times as long on a CPU.
+    """
+    of_target = of_target[:, None]
+    greater = equal = jnp.zeros(len(scores), jnp.uint32)
+    for start in range(0, scores.shape[1], COUNTED_AT_ONCE):
+        some = scores[:, start : start + COUNTED_AT_ONCE]
+        both = jnp.where(some <= of_target, (some == of_target).astype(jnp.uint32), jnp.uint32(1 << 16)).sum(-1)
+        greater, equal = greater + (both >> 16), equal + (both & 0xFFFF)
+    return greater, equal
 
 
 @jax.jit
 def _count_whole(scores: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _count(scores, jnp.take_along_axis(scores, targets[..., None], -1)[..., 0])
+    return _count(scores, jnp.take_along_axis(scores, targets[:, None], -1)[:, 0])
 
 
 @jax.jit
 def _pick(scores: jax.Array, targets: jax.Array, start: int, otherwise: jax.Array) -> jax.Array:
     """Scores of the targets that lie in this slice of items; `otherwise` elsewhere."""
     place = targets - start
-    inside = (place >= 0) & (place < scores.shape[-1])
-    found = jnp.take_along_axis(scores, jnp.clip(place, 0, scores.shape[-1] - 1)[..., None], -1)[..., 0]
+    inside = (place >= 0) & (place < scores.shape[1])
+    found = jnp.take_along_axis(scores, jnp.clip(place, 0, scores.shape[1] - 1)[:, None], -1)[:, 0]
     return jnp.where(inside, found, otherwise)

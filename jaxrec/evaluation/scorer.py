@@ -10,10 +10,12 @@ class Scorer(Protocol):
 
     Scores are comparable within one prediction only; a higher score is a better rank. Nothing after event t may influence the
     scores of step t.
+
+    Dimensions: P places of a block's predictions.
     """
 
     def encode(self, block: SessionBlock) -> Any:
         """What the model needs to score the block's steps, computed once."""
 
     def scores(self, encoded: Any, start: int, stop: int) -> Any:
-        """Scores of items start:stop after each step, [rows, T, stop - start] float32; what padded steps get is ignored."""
+        """Scores of items start:stop after each place of `block.predictions()`, [P, stop - start] float32."""

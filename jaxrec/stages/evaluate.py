@@ -1,5 +1,6 @@
 """Rank the whole test period by any models, side by side on the same predictions."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,11 +8,12 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory
-from jaxrec.evaluation.ranks import TIES
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16
+from jaxrec.evaluation.ranks import TIES, changed
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import sha256
-from jaxrec.stages.once import once
+from jaxrec.options import Options, option
+from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.personalize import load_personal
 from jaxrec.stages.store import read_store, slots_of
@@ -20,19 +22,35 @@ from jaxrec.stages.train import Trained, fingerprint, load_trained, rank
 MODELS = ("global", "personal", *BASELINES)
 USUAL = ("global", "popularity", "session_popularity", "markov", "item_knn")
 """Models that are ranked where none are named."""
+NETWORKS = ("global", "personal")
 
 
-def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: str = "standard", overwrite: bool = False) -> dict:
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(Options):
+    """How models are ranked."""
+
+    ties: str = option("standard", "rank among equal scores: best, worst or middle place", choices=TIES)
+    scoring: str = option(
+        "float32",
+        "precision of the item rows and user vectors that a network's scores are products of; sums are float32. With bfloat16 the share of "
+        "predictions whose standard rank differs from float32's is reported as ranks_changed",
+        choices=("float32", "bfloat16"),
+    )
+
+
+def run_evaluate(
+    dataset: Dataset, workdir: Path, names: Sequence[str], options: EvaluateOptions = EvaluateOptions(), overwrite: bool = False
+) -> dict:
     """Metrics of every named model over the test period; also written to `workdir`/evaluation/metrics.json.
 
     Raises:
-      InputError: an unknown model or tie mode, or one that was not trained yet.
+      InputError: an unknown model, or one that was not trained yet.
     """
-    for given, known, flag in [*((name, MODELS, "model") for name in names or [""]), (ties, TIES, "ties")]:
-        if given not in known:
-            raise InputError(f"--{flag}: expected one of {', '.join(known)}; got {given!r}")
+    for name in names or [""]:
+        if name not in MODELS:
+            raise InputError(f"--model: expected one of {', '.join(MODELS)}; got {name!r}")
     inputs = {"dataset": fingerprint(dataset)}
-    if {"global", "personal"} & set(names):
+    if set(NETWORKS) & set(names):
         trained = load_trained(workdir, dataset)
         inputs["global model"] = trained.fingerprint
         if "personal" in names:
@@ -40,9 +58,17 @@ def run_evaluate(dataset: Dataset, workdir: Path, names: Sequence[str], ties: st
             inputs["personal models"] = sha256(workdir / PERSONAL)
 
     def work() -> dict:
-        return {name: metrics(rank(scorer(name, dataset, workdir), dataset, dataset.period("test")), ties) for name in names}
+        return {name: _measure(name, scorer(name, dataset, workdir), dataset, options) for name in names}
 
-    return once(workdir / "evaluation/metrics.json", {"model": list(names), "ties": ties}, inputs, overwrite, work)
+    return once(workdir / "evaluation/metrics.json", {"model": list(names), **settings_of(options)}, inputs, overwrite, work)
+
+
+def _measure(name: str, scorer: Scorer, dataset: Dataset, options: EvaluateOptions) -> dict[str, float]:
+    ranks = rank(scorer, dataset, dataset.period("test"))
+    if name not in NETWORKS or options.scoring == "float32":
+        return metrics(ranks, options.ties)
+    rounded = rank(in_bfloat16(scorer), dataset, dataset.period("test"))
+    return metrics(rounded, options.ties) | {"ranks_changed": changed(ranks, rounded)}
 
 
 def scorer(name: str, dataset: Dataset, workdir: Path) -> Scorer:

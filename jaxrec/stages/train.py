@@ -150,7 +150,8 @@ def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Par
 
 def rank(scorer: Scorer, dataset: Dataset, sessions: range) -> Ranks:
     """Whole-catalogue ranks of every prediction in the sessions."""
-    return rank_sessions(scorer, session_blocks(dataset, sessions, predictions_at_once(dataset.n_items)), dataset.n_items)
+    blocks = session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), not isinstance(scorer, GlobalScorer))
+    return rank_sessions(scorer, blocks, dataset.n_items)
 
 
 def fingerprint(dataset: Dataset) -> str:
