@@ -35,6 +35,7 @@ setup(
         "cuda": [JAX.replace("jax", "jax[cuda13]", 1)],
         "tpu": [JAX.replace("jax", "jax[tpu]", 1)],
         "bench": ["torch>=2.5"],
-        "dev": [*DEVICE, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "dev": [*DEVICE, "tensorboardX>=2.6", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100"],
     },
 )

@@ -6,6 +6,7 @@ Defaults, help texts and limits stay in the dataclasses; presets are files of fl
 import dataclasses
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,11 +68,21 @@ def run(main: Callable[[], None]) -> None:
                 raise InputError(f"expected flags only; got the argument {arguments[1]!r}")
             main()
         except (InputError, OSError) as error:
-            sys.exit(f"error: {error}")
+            _end(f"error: {error}")
         except KeyboardInterrupt:
-            sys.exit("interrupted; run the same command again to go on")
+            _end("interrupted; run the same command again to go on")
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _end(message: str) -> None:
+    """End with a line on standard error and exit code 1."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        # The usual end would wait minutes for processes that may be gone.
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+    sys.exit(message)
 
 
 def _parse(arguments: list[str]) -> list[str]:

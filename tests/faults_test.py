@@ -174,7 +174,16 @@ CHANGED = {
     "dropout_p_hidden": 0.5,
     "seed": 1,
 }
-STOPS_OR_REPORTS = {"epochs", "train_behaviors", "validation_fraction", "patience", "report_updates", "checkpoint_updates", "keep_checkpoints", "tensorboard"}
+STOPS_OR_REPORTS = {
+    "epochs",
+    "train_behaviors",
+    "validation_fraction",
+    "patience",
+    "report_updates",
+    "checkpoint_updates",
+    "keep_checkpoints",
+    "tensorboard",
+}
 
 
 def update_with(**changed):

@@ -11,15 +11,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from world import dataset_of, random_sessions
+from world import dataset_of, random_sessions, written
 
+from jaxrec.data.lanes import plan_lanes
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
+from jaxrec.learning.checkpoints import open_checkpoints, restore, save
+from jaxrec.learning.negatives import sampler
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.train import Sessions, fit
+from jaxrec.learning.updates import Span, run_updates, start
 from jaxrec.models.recommender import Model, ModelOptions
-from jaxrec.stages.train import rank, validation_start
+from jaxrec.stages.train import rank, run_train, validation_start
 
 SMALL = ModelOptions(units=(16,), embedding_dim=8)
 
@@ -111,10 +115,10 @@ def test_validation_is_the_last_part_of_the_global_period_only():
 LOG_ROWS = 12_000
 
 
-def write_log(path: Path) -> None:
+def write_log(path: Path, rows: int = LOG_ROWS) -> None:
     generator = np.random.default_rng(0)
     lines = ["SessionId\tItemId\tTime"]
-    for session in range(LOG_ROWS // 4):
+    for session in range(rows // 4):
         start = generator.integers(0, 50)
         lines += [f"{session}\t{(start + i * i) % 50}\t{session * 100 + i}" for i in range(4)]
     path.write_text("\n".join(lines) + "\n")
@@ -168,3 +172,56 @@ def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(tmp_path, how):
     assert "already done" in third.stderr
     other = run([*train_command(dataset, tmp_path / "killed"), "--learning_rate=0.3"])
     assert other.returncode == 1 and "--overwrite" in other.stderr and other.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_holds_the_moment_it_was_asked_for(tmp_path):
+    """It is written while training goes on, in the same memory."""
+    model, how = Model(ModelOptions(units=(64,), embedding_dim=64), 50_000), recipe(n_sample=2048)
+    items, offsets = random_sessions()
+    plan, rule = jax.device_put(plan_lanes(items, offsets, 4)), how.rule(4)
+    carry, source, key = start(None, model, rule, 4, jax.random.key(0)), sampler(np.ones(50_000), 0.5, 1.0), jax.random.key(1)
+    kept = open_checkpoints(tmp_path, 9, None)
+    wanted = {}
+    for update in range(1, 6):
+        carry, _ = run_updates(None, model, how, rule, source, carry, plan, key, Span(0, 20))
+        wanted[update] = jax.tree.map(np.array, carry)
+        save(kept, update, carry, {}, None)
+    for update, carried in wanted.items():
+        same(restore(kept, update, carry)[0], carried)
+    kept.close()
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+    scores = iter([0.1, 0.3, 0.2, 0.2, 0.25, 0.1])
+    how = recipe(patience=5, keep_checkpoints=2)
+    fit(Model(SMALL, 30), how, sessions_of(*random_sessions()), tmp_path, 6, lambda _: {"mrr@20": next(scores)})
+    updates = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    epoch = updates[-1] // 6
+    assert updates == [2 * epoch, 5 * epoch, 6 * epoch]
+
+
+def test_training_with_other_options_is_refused_with_the_differences(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2]] * 30, periods=(25, 25)), tmp_path / "dataset")
+    run_train(dataset, tmp_path, SMALL, recipe(epochs=1))
+    (tmp_path / "train/metrics.json").unlink()
+    with pytest.raises(
+        InputError, match=r"started otherwise \(--epochs: 1 there, 2 now; --learning_rate: 0.1 there, 0.2 now\); --overwrite"
+    ):
+        run_train(dataset, tmp_path, SMALL, recipe(rate=0.2, epochs=2))
+    run_train(dataset, tmp_path, SMALL, recipe(rate=0.2, epochs=2), overwrite=True)
+
+
+def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path):
+    """One update: its loss is that of the parameters before it."""
+    sessions = sessions_of(np.arange(8, dtype=np.int32), np.array([0, 2, 4, 6, 8]))
+    wild = dataclasses.replace(recipe(), optimizer=OptimizerOptions(optimizer="sgd", learning_rate=3e38, weight_decay=1e3))
+    with pytest.raises(InputError, match=r"a parameter is not finite in updates 1 to 1; no checkpoint was made before"):
+        fit(Model(SMALL, 30), wild, sessions, tmp_path, epochs=1)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_tensorboard_reads_what_metrics_jsonl_says(tmp_path):
+    pytest.importorskip("tensorboardX")
+    fit(Model(SMALL, 30), recipe(tensorboard=True), sessions_of(*random_sessions()), tmp_path, epochs=1)
+    (found,) = (tmp_path / "tensorboard").iterdir()
+    assert found.name.startswith("events.out.tfevents") and b"loss" in found.read_bytes()

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrec.errors import InputError
@@ -129,6 +131,12 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
+def wait_for_all(what: str) -> None:
+    """Go on when all processes have come to the same place in the program."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
 class Spread(NamedTuple):
     """Axes that a step is spread over; None: not spread.
 
@@ -160,13 +168,24 @@ def first_lane(spread: Spread, lanes: int) -> jax.Array | int:
 
 
 def all_lanes(spread: Spread, tree: Any) -> Any:
-    """Arrays over this device's lanes -> over all lanes, [lanes, ...] -> [all lanes, ...]."""
-    return tree if spread.lanes is None else jax.tree.map(lambda array: jax.lax.all_gather(array, spread.lanes, tiled=True), tree)
+    """Arrays of integers or truth values over this device's lanes -> over all lanes, [lanes, ...] -> [all lanes, ...]."""
+    if spread.lanes is None:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    lanes = len(leaves[0])
+    # One message for all: what costs is their number.
+    joined = jnp.concatenate([leaf.reshape(lanes, -1).astype(jnp.int32) for leaf in leaves], 1)
+    parts = jnp.split(jax.lax.all_gather(joined, spread.lanes, tiled=True), np.cumsum([leaf[0].size for leaf in leaves])[:-1], 1)
+    whole = [part.reshape(-1, *leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, whole)
 
 
 def sum_over_lanes(spread: Spread, tree: Any) -> Any:
-    """The sum over what the lanes of every device gave."""
-    return tree if spread.lanes is None else jax.lax.psum(tree, spread.lanes)
+    """The sum over what the lanes of every device gave, in one message."""
+    if spread.lanes is None:
+        return tree
+    joined, part = ravel_pytree(tree)
+    return part(jax.lax.psum(joined, spread.lanes))
 
 
 def own_rows(spread: Spread, rows: jax.Array, own: int) -> jax.Array:

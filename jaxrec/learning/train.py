@@ -5,6 +5,7 @@ Dimensions: lanes, T steps of a block (bptt_steps), n shared negatives.
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, LostProcessError
 from jaxrec.learning import checkpoints
 from jaxrec.learning.losses import FULL
 from jaxrec.learning.mesh import DATA, MODEL, leads, made_on_mesh, on_mesh, own_slice, size
@@ -76,14 +77,15 @@ def fit(
     processes may be others than before. `metrics.jsonl` tells the loss.
 
     Raises:
-      InputError: the loss or a parameter is no longer finite; names the updates and the checkpoint before them. Or another process ended.
+      InputError: the loss or a parameter is no longer finite; names the updates and the checkpoint before them.
+      LostProcessError: another process of the mesh has ended; names the checkpoint to go on from.
       KeyboardInterrupt: a process was asked to end (SIGTERM); a checkpoint of this moment is written first.
     """
     lanes = lanes_of(recipe, mesh, len(sessions.offsets) - 1)
     if not (np.diff(sessions.offsets) > 1).any():
         raise InputError(f"{name}: expected a session of at least 2 events to train on; got {len(sessions.offsets) - 1} shorter ones")
     with asked_to_end() as asked:
-        run = _Run(model, recipe, sessions, lanes, folder, name, None if validate is None else CHOSEN_BY, mesh)
+        run = _Run(model, recipe, sessions, lanes, folder, name, validate is not None, mesh)
         try:
             while run.epoch < epochs and not run.out_of_patience:
                 run.train_epoch(asked)
@@ -92,13 +94,13 @@ def fit(
                     raise KeyboardInterrupt
             return run.result(best=validate is not None)
         except jax.errors.JaxRuntimeError as error:
-            if jax.process_count() == 1:
-                raise
-            raise InputError(
-                f"{name}: another process has ended ({str(error).splitlines()[0]}); {run.kept()}; start all of them again"
-            ) from None
+            if jax.process_count() > 1:
+                why = str(error).splitlines()[0]
+                raise LostProcessError(f"{name}: another process has ended ({why}); {run.kept()}; start all of them again") from None
+            raise
         finally:
-            run.close()
+            if not isinstance(sys.exception(), LostProcessError):  # what is being written waits for all processes
+                run.close()
 
 
 def lanes_of(recipe: Recipe, mesh: Mesh | None, sessions: int) -> int:
@@ -128,15 +130,17 @@ class _Run:
         lanes: int,
         folder: Path,
         name: str,
-        metric: str | None,
+        validates: bool,
         mesh: Mesh | None,
     ):
-        self.model, self.recipe, self.name, self.mesh = model, recipe, name, mesh
+        self.model, self.recipe, self.name, self.validates, self.mesh = model, recipe, name, validates, mesh
         self.rule = recipe.rule(lanes)
         self.plan = _planned(mesh, sessions, lanes, recipe.run.bptt_steps)
         self.pairs = np.append(0, np.cumsum(made_on_mesh(mesh, lambda mask: mask.sum((1, 2)), self.plan.mask)))
         self.source = Sampler(*(on_mesh(mesh, part) for part in sampler(sessions.counts, recipe.loss.sample_alpha, recipe.loss.logq)))
-        self.checkpoints = checkpoints.open_checkpoints(folder / "checkpoints", recipe.run.keep_checkpoints, metric)
+        self.checkpoints = checkpoints.open_checkpoints(
+            folder / "checkpoints", recipe.run.keep_checkpoints, CHOSEN_BY if validates else None
+        )
         self.history: list[dict] = []
         self.done, self.seconds, self.events = 0, 0.0, 0
         self.carry = start(mesh, model, self.rule, lanes, self._key(0))
@@ -191,7 +195,7 @@ class _Run:
                 ends = asked_to_end()
                 due = end // options.checkpoint_updates > begin // options.checkpoint_updates
                 if end < self.updates_per_epoch and (ends or due):
-                    self._save(None)
+                    self._save({})
                     if ends:
                         raise KeyboardInterrupt
                 begin = end
@@ -221,19 +225,20 @@ class _Run:
 
     def kept(self) -> str:
         """What there is to go on from, in words."""
-        latest = self.checkpoints.latest_step()
+        latest = checkpoints.latest(self.checkpoints)
         return "no checkpoint was made before" if latest is None else f"the checkpoint after update {latest} is kept"
 
     def finish_epoch(self, validate: Callable[[Params], dict] | None) -> None:
         measured = {} if validate is None else validate(trained_parts(self.model, self.carry.state))
         self.history.append({"epoch": self.epoch, **measured})
         self.lines.write(self.done, self.epoch, measured)
-        self._save({**measured, "epoch": self.epoch} if measured else None)
+        self._save(measured)
 
-    def _save(self, metrics: dict | None) -> None:
+    def _save(self, measured: dict) -> None:
         if not all_finite((self.carry.state.dense, self.carry.state.tables)):
             raise self._diverged("a parameter", min(self.recipe.run.report_updates, self.done))
         info = {"history": self.history, "seconds": self.seconds, "events": self.events}
+        metrics = {CHOSEN_BY: checkpoints.UNMEASURED, **measured, "epoch": self.epoch} if self.validates else None
         checkpoints.save(self.checkpoints, self.done, self.carry, info, metrics)
 
     def result(self, best: bool) -> Fitted:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, write_json
+from jaxrec.learning.mesh import leads
 
 log = logging.getLogger("jaxrec")
 
@@ -27,18 +28,25 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
     """
     if result.exists():
         written = read_json(result, "result of an earlier run")
-        differences = _differences(written.get("settings", {}), settings, "--") + _differences(written.get("inputs", {}), inputs, "the ")
-        if not differences:
+        found = differences(written, {"settings": settings, "inputs": inputs})
+        if not found:
             log.info("%s: already done with these settings, kept", result.parent)
             return written
         if not overwrite:
-            raise InputError(f"{result}: was made otherwise ({'; '.join(differences)}); --overwrite replaces it")
-        result.unlink()
+            raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
+        if leads():
+            result.unlink()
     log.info("%s: started", result.parent)
     began = time.perf_counter()
     value = {**work(), "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs}
-    write_json(result, value)
+    if leads():
+        write_json(result, value)
     return value
+
+
+def differences(written: dict, now: dict) -> list[str]:
+    """In words, where the settings and inputs of something that was made are not those of now."""
+    return _differences(written.get("settings", {}), now["settings"], "--") + _differences(written.get("inputs", {}), now["inputs"], "the ")
 
 
 def _differences(old: dict, new: dict, prefix: str) -> list[str]:

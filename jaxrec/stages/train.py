@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.dataset import Dataset
@@ -19,11 +19,12 @@ from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import partial_path, read_json, whole_file, write_json
-from jaxrec.learning.checkpoints import load_params, save_params
+from jaxrec.learning.checkpoints import digest, load_params, save_params
+from jaxrec.learning.mesh import leads, wait_for_all
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
-from jaxrec.stages.once import once, settings_of
+from jaxrec.stages.once import differences, once, settings_of
 
 log = logging.getLogger("jaxrec")
 
@@ -47,31 +48,38 @@ class Trained(NamedTuple):
     fingerprint: str
 
 
-def run_train(dataset: Dataset, workdir: Path, model_options: ModelOptions, recipe: Recipe, overwrite: bool = False) -> dict:
-    """Train, evaluate on the whole test period, and write `workdir`/train: checkpoints, metrics.jsonl, metrics.json (returned)."""
+def run_train(
+    dataset: Dataset, workdir: Path, model_options: ModelOptions, recipe: Recipe, overwrite: bool = False, mesh: Mesh | None = None
+) -> dict:
+    """Train, evaluate on the whole test period, and write `workdir`/train: checkpoints, metrics.jsonl, metrics.json (returned).
+
+    In several processes all of them call this; the first writes.
+    """
     settings = settings_of(model_options, recipe.loss, recipe.optimizer, recipe.run)
     inputs = {"dataset": fingerprint(dataset)}
     folder = workdir / RESULT.parent
     _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
-    return once(
-        workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, Model(model_options, dataset.n_items), recipe)
-    )
+    model = Model(model_options, dataset.n_items)
+    return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, model, recipe, mesh))
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
     """Refuse to go on with checkpoints of another start; with `overwrite` they are removed."""
-    if path.exists() and read_json(path, "record of a training run") != start:
-        if not overwrite:
-            raise InputError(f"{path.parent}: holds training with other options or of another dataset; --overwrite replaces it")
+    found = differences(read_json(path, "record of a training run"), start) if path.exists() else []
+    if found and not overwrite:
+        raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
+    wait_for_all("the start of training was compared")
+    if leads() and found:
         aside = partial_path(path.parent)  # renamed first: cut short, a removal must not leave checkpoints without their record
         shutil.rmtree(aside, ignore_errors=True)
         path.parent.rename(aside)
         shutil.rmtree(aside)
-    if not path.exists():
+    if leads() and not path.exists():
         write_json(path, start)
+    wait_for_all("training starts")
 
 
-def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict:
+def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None) -> dict:
     start, epochs, selection = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs, None
     early, whole = (_sessions(dataset, stop, recipe.run.train_behaviors) for stop in (start, dataset.period("global").stop))
     if recipe.run.train_behaviors and not _has_pairs(whole):
@@ -81,29 +89,23 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe) -> dict
         )
     if start < dataset.period("global").stop and _has_pairs(early):
         validate = _validator(dataset, model, range(start, dataset.period("global").stop))
-        selection = fit(model, recipe, early, folder / "selection", epochs, validate, "selection")
+        selection = fit(model, recipe, early, folder / "selection", epochs, validate, "selection", mesh)
         epochs = max(selection.history, key=lambda entry: entry[CHOSEN_BY])["epoch"]
         save_params(folder / "selection_model", selection.params)
-    final = fit(model, recipe, whole, folder / "final", epochs, None, "final")
+    final = fit(model, recipe, whole, folder / "final", epochs, None, "final", mesh)
     save_params(folder / "model", final.params)
-    _join_lines(folder)
+    if leads():
+        _join_lines(folder)
     ranks = rank(GlobalScorer(model, final.params), dataset, dataset.period("test"))
     history = [] if selection is None else selection.history
     return {
         **metrics(ranks),
         **_account(final, epochs),
-        "fingerprint": _digest(final.params, None if selection is None else selection.params, start),
+        "fingerprint": digest(final.params, None if selection is None else selection.params, start),
         "n_items": dataset.n_items,
         "validation_start": start,
         "validation": history,
     }
-
-
-def _digest(*parts: Params | int | None) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(parts):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _account(final: Fitted, epochs: int) -> dict:
