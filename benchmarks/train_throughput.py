@@ -19,20 +19,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.presets import preset_lines, read_options
 from benchmarks.recording import matmul_gflops, median_seconds, parser, record
 from jaxrec.learning.negatives import Sampler, draw_items, sampler
-from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions
-from jaxrec.options import value_type
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 SESSION = 5
 """Events of a session."""
 
@@ -68,28 +67,7 @@ CASES = {
 
 def options_of(case: Case) -> tuple[ModelOptions, Recipe]:
     """The options that a case trains with: its preset's, then its own."""
-    lines = [*(CONFIGS / f"{case.preset}.flags").read_text(encoding="utf-8").splitlines(), *case.changes]
-    given = dict(_flag(line) for line in lines if line.startswith("--"))
-    model, *recipe = (_take(kind, given) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
-    if given:
-        raise ValueError(f"{case.preset}: expected options of training; got {', '.join(given)}")
-    return model, Recipe(*recipe)
-
-
-def _flag(line: str) -> tuple[str, Any]:
-    """(name, value) of `--name=value`, `--name` or `--noname`."""
-    name, equals, value = line.strip().removeprefix("--").partition("=")
-    return (name, value) if equals else (name.removeprefix("no"), not name.startswith("no"))
-
-
-def _take(kind: type, given: dict[str, Any]) -> Any:
-    """The options of one kind, taken out of what was given."""
-    values = {}
-    for name in kind.__dataclass_fields__.keys() & given.keys():
-        convert, many, _ = value_type(kind.__dataclass_fields__[name])
-        value = given.pop(name)
-        values[name] = tuple(map(convert, value.split(","))) if many else convert(value)
-    return kind(**values)
+    return read_options([*preset_lines(case.preset), *case.changes])
 
 
 def synthetic_sessions(items: int, lanes: int, updates: int) -> Sessions:

@@ -6,7 +6,7 @@ from world import dataset_of, random_sessions, written
 
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import in_bfloat16
-from jaxrec.learning.train import LossOptions, OptimizerOptions, Recipe, RunOptions
+from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate, scorer
 from jaxrec.stages.train import rank, run_train

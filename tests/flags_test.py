@@ -13,6 +13,7 @@ from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
+from jaxrec.learning.mesh import MeshOptions
 from jaxrec.learning.personalize import PersonalOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
@@ -24,7 +25,7 @@ TRAINING = (ModelOptions, LossOptions, OptimizerOptions, RunOptions)
 OWN = {
     "prepare": ("input test_input dataset overwrite", PrepareOptions, ReadOptions),
     "inspect": ("dataset",),
-    "train": ("dataset workdir overwrite", *TRAINING),
+    "train": ("dataset workdir overwrite", *TRAINING, MeshOptions),
     "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
     "personalize": ("dataset workdir overwrite", PersonalOptions),
     "export": ("dataset workdir overwrite", ExportOptions),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from world import random_sessions
 
-from benchmarks.train_throughput import CASES, CONFIGS, Case, options_of, synthetic_sessions
+from benchmarks.presets import CONFIGS
+from benchmarks.train_throughput import CASES, Case, options_of, synthetic_sessions
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.learning.negatives import Negatives, sampler

@@ -80,17 +80,16 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
 
 
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None) -> dict:
-    start, epochs, selection = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs, None
-    early, whole = (_sessions(dataset, stop, recipe.run.train_behaviors) for stop in (start, dataset.period("global").stop))
+    start, epochs = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs
+    whole = _sessions(dataset, dataset.period("global").stop, recipe.run.train_behaviors)
     if recipe.run.train_behaviors and not _has_pairs(whole):
         wanted = ",".join(recipe.run.train_behaviors)
         raise InputError(
             f"--train_behaviors: expected sessions of two such events or more in the global period; got {wanted}, which has none"
         )
-    if start < dataset.period("global").stop and _has_pairs(early):
-        validate = _validator(dataset, model, range(start, dataset.period("global").stop))
-        selection = fit(model, recipe, early, folder / "selection", epochs, validate, "selection", mesh)
-        epochs = max(selection.history, key=lambda entry: entry[CHOSEN_BY])["epoch"]
+    selection = select(dataset, folder / "selection", model, recipe, mesh)
+    if selection is not None:
+        epochs = best_epoch(selection)["epoch"]
         save_params(folder / "selection_model", selection.params)
     final = fit(model, recipe, whole, folder / "final", epochs, None, "final", mesh)
     save_params(folder / "model", final.params)
@@ -106,6 +105,20 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
         "validation_start": start,
         "validation": history,
     }
+
+
+def select(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None = None) -> Fitted | None:
+    """Train on all but the last part of the global period, which says when to stop; None where there is nothing to go by."""
+    start, stop = validation_start(dataset, recipe.run.validation_fraction), dataset.period("global").stop
+    early = _sessions(dataset, start, recipe.run.train_behaviors)
+    if start == stop or not _has_pairs(early):
+        return None
+    return fit(model, recipe, early, folder, recipe.run.epochs, _validator(dataset, model, range(start, stop)), "selection", mesh)
+
+
+def best_epoch(selection: Fitted) -> dict:
+    """The entry of the epoch that validation chose."""
+    return max(selection.history, key=lambda entry: entry[CHOSEN_BY])
 
 
 def _account(final: Fitted, epochs: int) -> dict:

@@ -1,0 +1,77 @@
+"""Settings of training, and what validation inside the training period says of each: how the presets of our own were chosen.
+
+    python -m benchmarks.settings --data=FOLDER                 # all logs
+    python -m benchmarks.settings --data=FOLDER --case=rsc15    # one log
+
+The last tenth of the training period validates; the test period is never looked at. GRU4Rec's own parameters are held to the same rule.
+"""
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.presets import preset_lines, read_options
+from benchmarks.recording import parser, record
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.prepare import PrepareOptions, prepare
+from jaxrec.data.reading.formats import ReadOptions
+from jaxrec.data.storage import load_dataset
+from jaxrec.models.recommender import Model
+from jaxrec.stages.train import best_epoch, select
+
+VALIDATED = ("--epochs=25", "--validation_fraction=0.1")
+WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
+XE_OF_DIGINETICA = (
+    *("--units=192", "--embedding_dim=192", "--nodense", "--lanes=128", "--dropout_p_embed=0.45", "--dropout_p_hidden=0.15"),
+    "--sample_alpha=0",
+)
+DROPPED = ("--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
+
+CASES = {
+    "rsc15": (
+        "rsc15_100k",
+        {
+            "GRU4Rec, cross-entropy": preset_lines("gru4rec_rsc15"),
+            "GRU4Rec, bpr-max": preset_lines("gru4rec_retailrocket"),
+        },
+    ),
+    "diginetica": (
+        "diginetica_quarter",
+        {
+            "GRU4Rec, cross-entropy": XE_OF_DIGINETICA,
+        },
+    ),
+}
+
+
+def dataset_of(log: str, data: Path, folder: Path) -> Dataset:
+    """A published log with its own test part."""
+    prepare([data / log / "train.tsv"], [data / log / "test.tsv"], ReadOptions(), PrepareOptions(), folder)
+    return load_dataset(folder)
+
+
+def run_setting(dataset: Dataset, flags: list[str], seed: int) -> dict:
+    """The best epoch by validation."""
+    model_options, recipe = read_options([*flags, *VALIDATED, f"--seed={seed}"])
+    with tempfile.TemporaryDirectory() as folder:
+        selection = select(dataset, Path(folder), Model(model_options, dataset.n_items), recipe)
+    return best_epoch(selection)
+
+
+def main() -> None:
+    flags = parser(__doc__, CASES)
+    flags.add_argument("--data", type=Path, required=True, help="folder of the published logs")
+    given = flags.parse_args()
+    rows = []
+    for case in [given.case] if given.case else CASES:
+        log, settings = CASES[case]
+        with tempfile.TemporaryDirectory() as folder:
+            dataset = dataset_of(log, given.data, Path(folder) / "dataset")
+            for name, changes in settings.items():
+                for seed in (0,) if given.quick else (0, 1, 2):
+                    rows.append({"case": case, "setting": name, "seed": seed} | run_setting(dataset, list(changes), seed))
+                    print(rows[-1], flush=True)
+    record(given, "settings", rows)
+
+
+if __name__ == "__main__":
+    main()
