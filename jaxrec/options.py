@@ -21,9 +21,21 @@ from typing import Any
 from jaxrec.errors import InputError
 
 
-def option(default: Any, help: str, *, choices: tuple = (), minimum: float | None = None, maximum: float | None = None) -> Any:
-    """A dataclass field with a default, a help text and, where they apply, allowed values or limits (inclusive)."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    changes_result: bool = True,
+) -> Any:
+    """A dataclass field with a default, a help text and, where they apply, allowed values or limits (inclusive).
+
+    Args:
+      changes_result: whether a run that was begun with another value would have another result.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "changes_result": changes_result}
     return dataclasses.field(default=default, metadata=metadata)
 
 

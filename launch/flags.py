@@ -81,6 +81,7 @@ def _end(message: str) -> None:
     if jax is not None and jax.distributed.is_initialized():
         # The usual end would wait minutes for processes that may be gone.
         print(message, file=sys.stderr, flush=True)
+        sys.stdout.flush()
         os._exit(1)
     sys.exit(message)
 

@@ -4,6 +4,8 @@ Example: python -m launch.train --dataset=runs/shop/dataset --workdir=runs/shop
 On 8 devices: --mesh=data:8. In two processes: --coordinator_address=HOST:PORT --num_processes=2 --process_id=0 (and 1).
 """
 
+import logging
+
 from jaxrec.data.storage import load_dataset
 from jaxrec.learning.mesh import MeshOptions, connect, leads, open_mesh
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
@@ -21,6 +23,8 @@ MESH = flags.options(MeshOptions)
 def main() -> None:
     """Train, then print what the test period says."""
     connect(MESH())
+    if not leads():
+        logging.getLogger("jaxrec").setLevel(logging.WARNING)
     dataset, workdir = load_dataset(flags.required(DATASET(), "dataset")), flags.required(WORKDIR(), "workdir")
     result = run_train(dataset, workdir, MODEL(), Recipe(LOSS(), OPTIMIZER(), RUN()), OVERWRITE(), open_mesh(MESH()))
     if not leads():

@@ -17,7 +17,7 @@ from jaxrec.data.lanes import plan_lanes
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
-from jaxrec.learning.checkpoints import open_checkpoints, restore, save
+from jaxrec.learning.checkpoints import load_params, open_checkpoints, restore, save, save_params
 from jaxrec.learning.negatives import sampler
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.train import Sessions, fit
@@ -209,6 +209,30 @@ def test_training_with_other_options_is_refused_with_the_differences(tmp_path):
     ):
         run_train(dataset, tmp_path, SMALL, recipe(rate=0.2, epochs=2))
     run_train(dataset, tmp_path, SMALL, recipe(rate=0.2, epochs=2), overwrite=True)
+
+
+def test_options_that_change_no_result_may_change_between_runs(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2]] * 30, periods=(25, 25)), tmp_path / "dataset")
+    first = run_train(dataset, tmp_path, SMALL, recipe(epochs=1))
+    (tmp_path / "train/metrics.json").unlink()
+    again = run_train(dataset, tmp_path, SMALL, recipe(epochs=1, report_updates=3, checkpoint_updates=2, keep_checkpoints=1))
+    assert again["fingerprint"] == first["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"units": (17,)}, {"units": (15,)}, {"embedding_dim": 9}, {"dense": False, "units": (8,)}, {"table": "separate"}]
+)
+def test_the_checkpoint_of_another_model_is_refused(tmp_path, other):
+    how, sessions = recipe(), sessions_of(*random_sessions())
+    params = fit(Model(SMALL, 30), how, sessions, tmp_path, epochs=1).params
+    save_params(tmp_path / "model", params)
+    same(load_params(tmp_path / "model", Model(SMALL, 30)), dict(params))
+    changed = Model(dataclasses.replace(SMALL, **other), 30)
+    for refused in (lambda: fit(changed, how, sessions, tmp_path, epochs=2), lambda: load_params(tmp_path / "model", changed)):
+        with pytest.raises(InputError, match=r"expected \S+ of shape .*; got "):
+            refused()
+    with pytest.raises(InputError, match=r"expected item_\w+ of shape \(40,.*; got \(30,"):
+        load_params(tmp_path / "model", Model(SMALL, 40))
 
 
 def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path):

@@ -24,6 +24,9 @@ DATA, MODEL = "data", "model"
 AUTO = "auto"
 """Coordinator address of a cluster that tells its processes of each other by itself (Slurm, Open MPI, TPU pods, ...)."""
 
+SILENCE = 30
+"""Seconds after which a process that says nothing is taken for dead; JAX then ends those that wait for it, if they have not noticed."""
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions(Options):
@@ -43,13 +46,17 @@ class MeshOptions(Options):
         super().__post_init__()
         if self.mesh and not re.fullmatch(f"{DATA}:[1-9][0-9]*(,{MODEL}:[1-9][0-9]*)?", self.mesh):
             raise InputError(f"--mesh: expected {DATA}:N or {DATA}:N,{MODEL}:M; got {self.mesh!r}")
-        given = [self.num_processes is not None, self.process_id is not None]
-        if any(given) and (self.coordinator_address in (None, AUTO) or not all(given)):
-            raise InputError("--coordinator_address, --num_processes, --process_id: expected all three, or none of the last two")
-        if all(given) and self.process_id >= self.num_processes:
-            raise InputError(f"--process_id: expected less than --num_processes, {self.num_processes}; got {self.process_id}")
-        if self.coordinator_address not in (None, AUTO) and not all(given):
-            raise InputError("--coordinator_address: expected --num_processes and --process_id beside it")
+        address, processes, number = self.coordinator_address, self.num_processes, self.process_id
+        alone = address in (None, AUTO)
+        if alone != (processes is None) or alone != (number is None):
+            raise InputError(
+                f"--coordinator_address: expected host:port with --num_processes and --process_id, or {AUTO} or nothing without them; "
+                f"got {address}, {processes} and {number}"
+            )
+        if not alone and not re.fullmatch(".+:[0-9]+", address):
+            raise InputError(f"--coordinator_address: expected host:port; got {address!r}")
+        if not alone and number >= processes:
+            raise InputError(f"--process_id: expected less than --num_processes, {processes}; got {number}")
 
 
 def connect(options: MeshOptions) -> None:
@@ -58,9 +65,10 @@ def connect(options: MeshOptions) -> None:
         return
     try:
         if options.coordinator_address == AUTO:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
         else:
-            jax.distributed.initialize(options.coordinator_address, options.num_processes, options.process_id)
+            own = (options.coordinator_address, options.num_processes, options.process_id)
+            jax.distributed.initialize(*own, heartbeat_timeout_seconds=SILENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"--coordinator_address: the processes did not meet; {str(error).splitlines()[0]}") from None
 
@@ -76,7 +84,8 @@ def open_mesh(options: MeshOptions) -> Mesh | None:
     sizes = (*sizes, 1)[:2]
     wanted = math.prod(sizes)
     if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
-        raise InputError(f"--mesh: expected a mesh of {len(devices)} devices, as many as there are; got {options.mesh!r}")
+        most = "exactly" if jax.process_count() > 1 else "at most"
+        raise InputError(f"--mesh: expected a mesh of {most} the {len(devices)} devices that there are; got {options.mesh!r}")
     if wanted == 1:
         return None
     return jax.make_mesh(sizes, (DATA, MODEL), (jax.sharding.AxisType.Auto,) * 2, devices=devices[:wanted])
@@ -135,6 +144,23 @@ def wait_for_all(what: str) -> None:
     """Go on when all processes have come to the same place in the program."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def as_the_first_says(values: dict[str, float]) -> dict[str, float]:
+    """The numbers that the first process has: what is decided by them must be decided alike by all."""
+    if jax.process_count() == 1:
+        return values
+    said = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
+    return dict(zip(values, said.tolist(), strict=True))
+
+
+def told_of_a_lost_process(error: Exception) -> str | None:
+    """In words, that the error came because another process has ended; None: it did not."""
+    said = str(error).splitlines()[0]
+    signs = "(?i)gloo|nccl|unavailable|deadline_exceeded|aborted|heartbeat|barrier|connection"
+    if jax.process_count() == 1 or not re.search(signs, said):
+        return None
+    return f"another process has ended ({said})"
 
 
 class Spread(NamedTuple):

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +27,8 @@ class Lines:
 
     def __init__(self, path: Path, phase: str, updates: int, tensorboard: bool):
         self._path, self._phase = path, phase
-        self._board = _open_tensorboard(path.parent / "tensorboard", updates) if tensorboard and leads() else None
+        board = _tensorboard() if tensorboard else None
+        self._board = board(str(path.parent / "tensorboard"), purge_step=updates + 1) if board is not None and leads() else None
         if leads():
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_after(path, updates)
@@ -41,17 +43,22 @@ class Lines:
             for name, value in values.items():
                 self._board.add_scalar(name, value, updates)
 
+    def flush(self) -> None:
+        """Let no line be lost about updates that will not be done again."""
+        if self._board is not None:
+            self._board.flush()
+
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
 
 
-def _open_tensorboard(folder: Path, updates: int):
+def _tensorboard() -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise InputError("--tensorboard: expected the package tensorboardX; pip install jaxrec[tensorboard] brings it") from None
-    return SummaryWriter(str(folder), purge_step=updates + 1)
+    return SummaryWriter
 
 
 def _drop_after(path: Path, updates: int) -> None:

@@ -52,10 +52,12 @@ class RunOptions(Options):
     )
     patience: int = option(2, "validation may fail to improve for this many epochs", minimum=1)
     seed: int = option(0, "seed of everything random", minimum=0)
-    report_updates: int = option(500, "updates per compiled call and line of metrics.jsonl", minimum=1)
-    checkpoint_updates: int = option(20_000, "updates between checkpoints inside an epoch", minimum=1)
-    keep_checkpoints: int = option(2, "latest checkpoints to keep, besides the best by validation", minimum=1)
-    tensorboard: bool = option(False, "write the lines of metrics.jsonl for TensorBoard too (pip install jaxrec[tensorboard])")
+    report_updates: int = option(500, "updates per compiled call and line of metrics.jsonl", minimum=1, changes_result=False)
+    checkpoint_updates: int = option(20_000, "updates between checkpoints inside an epoch", minimum=1, changes_result=False)
+    keep_checkpoints: int = option(2, "latest checkpoints to keep, besides the best by validation", minimum=1, changes_result=False)
+    tensorboard: bool = option(
+        False, "write the lines of metrics.jsonl for TensorBoard too (pip install jaxrec[tensorboard])", changes_result=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jaxrec.data.lanes import plan_lanes
 from jaxrec.errors import InputError, LostProcessError
 from jaxrec.learning import checkpoints
 from jaxrec.learning.losses import FULL
-from jaxrec.learning.mesh import DATA, MODEL, leads, made_on_mesh, on_mesh, own_slice, size
+from jaxrec.learning.mesh import DATA, MODEL, as_the_first_says, leads, made_on_mesh, on_mesh, own_slice, size, told_of_a_lost_process
 from jaxrec.learning.negatives import Sampler, sampler
 from jaxrec.learning.progress import Lines, asked_to_end
 from jaxrec.learning.recipe import Recipe
@@ -47,7 +47,8 @@ class Fitted(NamedTuple):
     """What training gave.
 
     Attributes:
-      params: parameters after the last epoch, or of the best one where validation chose.
+      params: parameters after the last epoch, or of the best one where validation chose; tables that are spread over a mesh have as many
+        rows as it divides.
       history: one entry per epoch with its number, loss and validation metrics.
       updates: updates done.
       seconds: spent in updates, without compilation and validation.
@@ -94,29 +95,27 @@ def fit(
                     raise KeyboardInterrupt
             return run.result(best=validate is not None)
         except jax.errors.JaxRuntimeError as error:
-            if jax.process_count() > 1:
-                why = str(error).splitlines()[0]
-                raise LostProcessError(f"{name}: another process has ended ({why}); {run.kept()}; start all of them again") from None
+            if told_of_a_lost_process(error):
+                raise LostProcessError(f"{name}: {told_of_a_lost_process(error)}; {run.kept()}; start all of them again") from None
             raise
         finally:
-            if not isinstance(sys.exception(), LostProcessError):  # what is being written waits for all processes
-                run.close()
+            run.close(wait=not isinstance(sys.exception(), LostProcessError))
 
 
 def lanes_of(recipe: Recipe, mesh: Mesh | None, sessions: int) -> int:
     """Lanes to train with: as many as asked for, but not more than there are sessions.
 
     Raises:
-      InputError: the mesh cannot share them out, or cannot share out what the loss needs.
+      InputError: the mesh cannot share them out evenly, or not what the loss needs.
     """
-    devices = size(mesh, DATA)
+    devices, lanes = size(mesh, DATA), min(recipe.run.lanes, sessions)
     if recipe.run.lanes % devices:
         raise InputError(f"--mesh: expected a number of devices for the lanes that divides --lanes, {recipe.run.lanes}; got {devices}")
     if recipe.loss.loss == FULL and size(mesh, MODEL) > 1:
         raise InputError(f"--mesh: expected {MODEL}:1 with --loss={FULL}, which reads the whole item table; got {size(mesh, MODEL)}")
-    if sessions < devices:
-        raise InputError(f"--mesh: expected at most as many devices for the lanes as there are sessions, {sessions}; got {devices}")
-    return min(recipe.run.lanes, sessions // devices * devices)
+    if lanes % devices:
+        raise InputError(f"--mesh: expected as many sessions as --lanes, {recipe.run.lanes}, to share them out; got {sessions}")
+    return lanes
 
 
 class _Run:
@@ -136,7 +135,8 @@ class _Run:
         self.model, self.recipe, self.name, self.validates, self.mesh = model, recipe, name, validates, mesh
         self.rule = recipe.rule(lanes)
         self.plan = _planned(mesh, sessions, lanes, recipe.run.bptt_steps)
-        self.pairs = np.append(0, np.cumsum(made_on_mesh(mesh, lambda mask: mask.sum((1, 2)), self.plan.mask)))
+        pairs = made_on_mesh(mesh, lambda mask: mask.sum((1, 2)), self.plan.mask)
+        self.pairs = np.append(0, np.cumsum(np.asarray(pairs, np.int64)))
         self.source = Sampler(*(on_mesh(mesh, part) for part in sampler(sessions.counts, recipe.loss.sample_alpha, recipe.loss.logq)))
         self.checkpoints = checkpoints.open_checkpoints(
             folder / "checkpoints", recipe.run.keep_checkpoints, CHOSEN_BY if validates else None
@@ -218,6 +218,7 @@ class _Run:
         return Span(*map(np.int32, (begin, end, self.epoch * self.updates_per_epoch, updates)))
 
     def _diverged(self, what: str, updates: int) -> InputError:
+        self.checkpoints.wait_until_finished()
         first = self.done + 1 if what == "the loss" else self.done - updates + 1
         return InputError(
             f"{self.name}: {what} is not finite in updates {first} to {first + updates - 1}; {self.kept()}; try a lower --learning_rate"
@@ -229,7 +230,7 @@ class _Run:
         return "no checkpoint was made before" if latest is None else f"the checkpoint after update {latest} is kept"
 
     def finish_epoch(self, validate: Callable[[Params], dict] | None) -> None:
-        measured = {} if validate is None else validate(trained_parts(self.model, self.carry.state))
+        measured = {} if validate is None else as_the_first_says(validate(trained_parts(self.model, self.carry.state)))
         self.history.append({"epoch": self.epoch, **measured})
         self.lines.write(self.done, self.epoch, measured)
         self._save(measured)
@@ -237,6 +238,7 @@ class _Run:
     def _save(self, measured: dict) -> None:
         if not all_finite((self.carry.state.dense, self.carry.state.tables)):
             raise self._diverged("a parameter", min(self.recipe.run.report_updates, self.done))
+        self.lines.flush()
         info = {"history": self.history, "seconds": self.seconds, "events": self.events}
         metrics = {CHOSEN_BY: checkpoints.UNMEASURED, **measured, "epoch": self.epoch} if self.validates else None
         checkpoints.save(self.checkpoints, self.done, self.carry, info, metrics)
@@ -248,10 +250,11 @@ class _Run:
             carry, _ = checkpoints.restore(self.checkpoints, at, self.carry)
         return Fitted(trained_parts(self.model, carry.state), self.history, self.done, self.seconds, self.events)
 
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self.checkpoints.close()
+    def close(self, wait: bool) -> None:
+        """Wait for what is being written, if asked to: checkpoints wait for all processes."""
         self.lines.close()
+        if wait:
+            self.checkpoints.close()
 
 
 def _planned(mesh: Mesh | None, sessions: Sessions, lanes: int, steps: int) -> Block:

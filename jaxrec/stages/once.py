@@ -1,5 +1,6 @@
 """A stage that finished with the same settings on the same inputs is not done again."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, write_json
-from jaxrec.learning.mesh import leads
+from jaxrec.learning.mesh import leads, wait_for_all
 
 log = logging.getLogger("jaxrec")
 
@@ -26,8 +27,9 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
     Raises:
       InputError: the result stands there with other settings or inputs; names each difference.
     """
-    if result.exists():
-        written = read_json(result, "result of an earlier run")
+    written = read_json(result, "result of an earlier run") if result.exists() else None
+    wait_for_all(f"{result} was looked for")
+    if written is not None:
         found = differences(written, {"settings": settings, "inputs": inputs})
         if not found:
             log.info("%s: already done with these settings, kept", result.parent)
@@ -58,6 +60,7 @@ def _differences(old: dict, new: dict, prefix: str) -> list[str]:
 
 
 def settings_of(*options: Any) -> dict[str, Any]:
-    """Options dataclasses as one dictionary by flag name, in the form that JSON gives back."""
-    fields = {name: value for one in options for name, value in vars(one).items()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    """Options dataclasses as one dictionary by flag name, in the form that JSON gives back; without those that change no result."""
+    fields = [(field, getattr(one, field.name)) for one in options for field in dataclasses.fields(one)]
+    said = {field.name: value for field, value in fields if field.metadata.get("changes_result", True)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}

@@ -8,19 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.dataset import Dataset
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, LostProcessError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import partial_path, read_json, whole_file, write_json
 from jaxrec.learning.checkpoints import digest, load_params, save_params
-from jaxrec.learning.mesh import leads, wait_for_all
+from jaxrec.learning.mesh import leads, told_of_a_lost_process, wait_for_all
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
@@ -60,7 +61,12 @@ def run_train(
     folder = workdir / RESULT.parent
     _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
     model = Model(model_options, dataset.n_items)
-    return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, model, recipe, mesh))
+    try:
+        return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, model, recipe, mesh))
+    except jax.errors.JaxRuntimeError as error:
+        if told_of_a_lost_process(error):
+            raise LostProcessError(f"{folder}: {told_of_a_lost_process(error)}; start all of them again") from None
+        raise
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
@@ -77,6 +83,8 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
     if leads() and not path.exists():
         write_json(path, start)
     wait_for_all("training starts")
+    if found := differences(read_json(path, "record of a training run"), start):
+        raise InputError(f"{path}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
 
 
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None) -> dict:
@@ -147,7 +155,9 @@ def _sessions(dataset: Dataset, stop: int, behaviors: tuple[str, ...]) -> Sessio
     if behaviors:
         chosen = dataset.of_behaviors(behaviors)[: offsets[-1]]
         items, offsets = items[chosen], np.append(0, np.cumsum(chosen))[offsets]
-    return Sessions(items, offsets, np.bincount(items, minlength=dataset.n_items))
+        return Sessions(items, offsets, np.bincount(items, minlength=dataset.n_items))
+    later = dataset.items[offsets[-1] : dataset.offsets[dataset.period("global").stop]]
+    return Sessions(items, offsets, dataset.item_counts - np.bincount(later, minlength=dataset.n_items))
 
 
 def _has_pairs(sessions: Sessions) -> bool:
