@@ -90,6 +90,15 @@ def test_updating_rows_is_updating_the_whole_table(table, steps):
     same(one_step(model, rule, {}, params, block, negatives=negatives)[0], apply(params, updates, RATE), atol=2e-5)
 
 
+def test_targets_of_other_rows_alone_are_negatives_enough():
+    model, params = small_model()
+    block = random_block(rows=5)
+    new, _, _, loss = one_step(model, Rule(scale=5), {}, params, block, negatives=some_negatives(block, n=0))
+    assert float(loss) > 0
+    moved = np.flatnonzero((np.asarray(new["item_table"]) != np.asarray(params["item_table"])).any(1))
+    np.testing.assert_array_equal(moved, np.unique(block.items[block.mask[:, 0]]))
+
+
 def test_rows_that_are_not_used_stay_bit_identical():
     model, params = small_model()
     block, rule = random_block(), Rule(momentum=0.5, scale=4)

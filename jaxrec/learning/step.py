@@ -246,29 +246,25 @@ Merged = dict[str, tuple[jax.Array, jax.Array]]
 def _merge(
     spread: Spread, state: State, used: Mapping[str, Mapping[str, jax.Array]], gradients: Mapping[str, jax.Array], mask: jax.Array
 ) -> tuple[Merged, jax.Array | None]:
-    """Summed gradients of the rows that were used, each row once, and the scratch space.
-
-    Item rows and their biases are merged together, because merging costs as much for one number as for a row.
-    """
+    """Summed gradients of the rows that were used, each row once, and the scratch space."""
     merged, scratch = {}, state.scratch
     for table in sorted(state.tables.keys() - {"item_bias"}):
         own = len(state.tables[table].rows)
         # Momentum must not move a row that was not used: items of padded steps are no items.
         live = {place: items if place == "negatives" else jnp.where(mask, items, NO_ITEM) for place, items in used[table].items()}
-        items = _joined(live)
-        wide = jnp.concatenate([_with_bias(place, items.size, gradients) for place, items in live.items()])
-        numbers, wide, scratch = merge_duplicates(own_rows(spread, items, own), wide, scratch)
-        merged[table] = numbers, wide[:, :-2]
+        parts = [_with_bias(place, gradients, items.ndim) for place, items in live.items()]
+        every = jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
+        numbers, (rows, bias, scored), scratch = merge_duplicates(own_rows(spread, _joined(live), own), every, scratch)
+        merged[table] = numbers, rows
         if table == "item_table":
             # Momentum must not move the bias of an item that was only read as an input.
-            merged["item_bias"] = jnp.where(wide[:, -1] > 0, numbers, own), wide[:, -2:-1]
+            merged["item_bias"] = jnp.where(scored > 0, numbers, own), bias
     return merged, scratch
 
 
-def _with_bias(place: str, used: int, gradients: Mapping[str, jax.Array]) -> jax.Array:
-    """Gradients of the rows at a place, of their biases, and 1 where the row was scored, [rows used, width + 2]."""
-    rows = gradients[place].reshape(used, -1)
-    if place == "inputs":
-        return jnp.pad(rows, ((0, 0), (0, 2)))
-    bias = gradients[BIAS_OF[place]].reshape(used, 1)
-    return jnp.concatenate([rows, bias, jnp.ones_like(bias)], 1)
+def _with_bias(place: str, gradients: Mapping[str, jax.Array], leading: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of the rows at a place [n, width], of their biases [n, 1], and 1 where the row was scored [n]."""
+    rows = jax.lax.collapse(gradients[place], 0, leading)
+    scored = place != "inputs"
+    bias = gradients[BIAS_OF[place]].reshape(-1, 1) if scored else jnp.zeros((len(rows), 1))
+    return rows, bias, jnp.full(len(rows), scored, jnp.int32)

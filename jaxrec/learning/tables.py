@@ -87,16 +87,16 @@ def _unpack(optimizer: optax.GradientTransformation, rows: jax.Array, scalars: t
     return jax.tree.unflatten(structure, leaves)
 
 
-def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Sum the gradients of equal rows without sorting.
+def merge_duplicates(rows: jax.Array, values: Any, scratch: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
+    """Sum the values of equal rows without sorting.
 
     Each position is written into the scratch vector under its row; read back, all occurrences of a row name the same position.
 
     Args:
-      rows: [R]; gradients: [R, ...]; scratch: any content, [items].
+      rows: [R]; values: tree of arrays [R, ...]; scratch: any content, [items].
 
     Returns:
-      rows with duplicates moved out of the table's range, [R]; gradients [R, ...], summed where the row stayed; the scratch vector.
+      rows with duplicates moved out of the table's range, [R]; values [R, ...], summed where the row stayed; the scratch vector.
     """
     position = jnp.arange(len(rows), dtype=scratch.dtype)
     scratch = scratch.at[rows].set(position, mode="drop")
@@ -104,5 +104,6 @@ def merge_duplicates(rows: jax.Array, gradients: jax.Array, scratch: jax.Array) 
     first = scratch.at[rows].get(mode="fill", fill_value=len(rows))
     outside = jnp.asarray(len(rows), first.dtype)
     # Only later occurrences are added to the first one; a row that occurs once costs nothing.
-    summed = gradients.at[jnp.where(first == position, outside, first)].add(gradients, mode="drop")
+    onto = jnp.where(first == position, outside, first)
+    summed = jax.tree.map(lambda value: value.at[onto].add(value, mode="drop"), values)
     return jnp.where(first == position, rows, len(scratch)), summed, scratch
