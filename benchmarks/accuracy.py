@@ -5,7 +5,8 @@
 
 `reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters; `rsc15_bpr_max`: with its bpr-max ones for RetailRocket, as the
 official implementation was run; `diginetica_...`: the newest quarter of Diginetica, 5 epochs, the same way. `..._default`: a log without a
-preset. `taobao_default`: taobao categories; its recall@20 is that of the global model, after_recall@20 that of what devices would ship.
+preset; `..._own`: with our own, as many epochs as validation says. `taobao_default`: taobao categories; its recall@20 is that of the global
+model, after_recall@20 that of what devices would ship.
 """
 
 import json
@@ -40,9 +41,11 @@ CASES = {
     "reference": ("rsc15_100k", "gru4rec_rsc15", (preset("gru4rec_rsc15"), *RSC15)),
     "rsc15_bpr_max": ("rsc15_100k", "gru4rec_retailrocket", (preset("gru4rec_retailrocket"), *RSC15)),
     "rsc15_default": ("rsc15_100k", "none", RSC15),
+    "rsc15_own": ("rsc15_100k", "jaxrec_rsc15", (preset("jaxrec_rsc15"), *RSC15)),
     "diginetica_bpr_max": ("diginetica_quarter", "gru4rec_diginetica", (preset("gru4rec_diginetica"), *DIGINETICA)),
     "diginetica_xe": ("diginetica_quarter", "none", (*DIGINETICA_XE, *DIGINETICA)),
     "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
+    "diginetica_own": ("diginetica_quarter", "jaxrec_diginetica", (preset("jaxrec_diginetica"), *DIGINETICA[:2])),
     "taobao_default": ("taobao categories", "none", TAOBAO),
 }
 

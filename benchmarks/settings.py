@@ -4,6 +4,7 @@
     python -m benchmarks.settings --data=FOLDER --case=rsc15    # one log
 
 The last tenth of the training period validates; the test period is never looked at. GRU4Rec's own parameters are held to the same rule.
+With --quick each setting is tried with one seed.
 """
 
 import tempfile
@@ -20,24 +21,44 @@ from jaxrec.stages.train import best_epoch, select
 
 VALIDATED = ("--epochs=25", "--validation_fraction=0.1")
 WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
+DROPPED = (*WIDE, "--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
 XE_OF_DIGINETICA = (
     *("--units=192", "--embedding_dim=192", "--nodense", "--lanes=128", "--dropout_p_embed=0.45", "--dropout_p_hidden=0.15"),
     "--sample_alpha=0",
 )
-DROPPED = ("--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
+RSC15, DIGINETICA = preset_lines("jaxrec_rsc15"), preset_lines("jaxrec_diginetica")
 
 CASES = {
     "rsc15": (
         "rsc15_100k",
         {
+            "no preset": (),
             "GRU4Rec, cross-entropy": preset_lines("gru4rec_rsc15"),
             "GRU4Rec, bpr-max": preset_lines("gru4rec_retailrocket"),
+            "full softmax": ("--loss=full",),
+            "BPTT over 8 steps": ("--bptt_steps=8",),
+            "200 units, 128 dimensions": ("--units=200", "--embedding_dim=128"),
+            "two layers": ("--units=100,100",),
+            "separate tables": ("--table=separate",),
+            "Adam": ("--optimizer=adam", "--learning_rate=0.002"),
+            "100 dimensions, no dense head": WIDE,
+            "100 dimensions, more dropout": DROPPED,
+            "100 dimensions, more dropout, bpr-max": (*DROPPED, "--loss=bpr-max", "--logq=0"),
+            "jaxrec_rsc15": RSC15,
         },
     ),
     "diginetica": (
         "diginetica_quarter",
         {
+            "no preset": (),
             "GRU4Rec, cross-entropy": XE_OF_DIGINETICA,
+            "100 dimensions, no dense head": WIDE,
+            "100 dimensions, more dropout": DROPPED,
+            "jaxrec_diginetica": DIGINETICA,
+            "jaxrec_diginetica, 100 units": (*DIGINETICA, "--units=100", "--embedding_dim=100"),
+            "jaxrec_diginetica, more dropout": (*DIGINETICA, "--dropout_p_hidden=0.5"),
+            "jaxrec_diginetica, learning rate 0.1": (*DIGINETICA, "--learning_rate=0.1"),
+            "jaxrec_diginetica, 32 lanes": (*DIGINETICA, "--lanes=32"),
         },
     ),
 }

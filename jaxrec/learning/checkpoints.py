@@ -69,8 +69,7 @@ def restore(checkpoints: ocp.CheckpointManager, update: int, like: Any) -> tuple
 
 def _check(folder: Path, like: Any, more_rows: bool = False) -> None:
     """Compare shapes by name, because restoring cuts arrays or fills them up in silence; tables may have other numbers of rows, or more."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        written = checkpointer.metadata(folder.resolve()).item_metadata.tree
+    written = ocp.PyTreeCheckpointHandler().metadata(folder.resolve()).tree
     there, here = (
         {name: () if leaf is None else tuple(leaf.shape) for name, leaf in _named(tree)}
         for tree in (written, ocp.utils.serialize_tree(like, keep_empty_nodes=True))
