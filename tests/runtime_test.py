@@ -15,11 +15,11 @@ from device_world import ITEMS, OFFSETS, OPTIONS, RULES, export_to, functions, r
 
 from jaxrec.data.blocks import Block
 from jaxrec.device.runtime import DeviceModel
-from jaxrec.device.signatures import named
 from jaxrec.errors import InputError
 from jaxrec.learning.negatives import draw_items, sampler
 from jaxrec.learning.personalize import PersonalOptions, UserEvents, fit_user
 from jaxrec.learning.step import init_state
+from jaxrec.models.leaves import named
 
 CASES = [("dense", "float32"), ("layers", "int8"), ("no head", "float16")]
 

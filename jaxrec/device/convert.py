@@ -13,8 +13,9 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-from jaxrec.device.signatures import Signature, named
+from jaxrec.device.signatures import Signature
 from jaxrec.errors import InputError
+from jaxrec.models.leaves import named
 
 KNOWN_GOOD = "0.5."
 """Start of the converter versions that this module was tried with; its Python interface is not documented."""

@@ -17,10 +17,11 @@ import numpy as np
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
 from jaxrec.device.runtime import MANIFEST, MODEL, PERSONAL, STATE, write_state
-from jaxrec.device.signatures import ExportOptions, Signature, named, ship, signatures
+from jaxrec.device.signatures import ExportOptions, Signature, ship, signatures
 from jaxrec.files import whole_file, write_json
 from jaxrec.learning.personalize import PersonalOptions
 from jaxrec.learning.step import Rule
+from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
 
 RULE = PersonalOptions().rule

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from jaxrec.device.convert import flat_function
-from jaxrec.device.signatures import Signature, named
+from jaxrec.device.signatures import Signature
 from jaxrec.errors import InputError
+from jaxrec.models.leaves import named
 
 RUNS = 3
 """Calls of each signature; those of `train` follow one another, so that errors may add up."""

@@ -24,6 +24,7 @@ from jaxrec.learning.negatives import Negatives
 from jaxrec.learning.step import Rule, State, init_state
 from jaxrec.learning.step import step as update
 from jaxrec.models.history import history_bonus
+from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
 from jaxrec.options import Options, option
 
@@ -122,16 +123,6 @@ def signatures(shipped: Shipped, personal: Params, options: ExportOptions) -> li
 
 def _ids(*shape: int) -> jax.Array:
     return jnp.zeros(shape, jnp.int32)
-
-
-def named(tree: Any) -> dict[str, Any]:
-    """Leaves by the path that leads to them: the names of inputs and outputs, everywhere.
-
-    >>> named({"personal": {"last": {"w_in": 1}}, "hidden": (2, 3)})
-    {'hidden.0': 2, 'hidden.1': 3, 'personal.last.w_in': 1}
-    """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def recommend(

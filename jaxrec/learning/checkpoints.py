@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from jaxrec.errors import InputError
+from jaxrec.models.leaves import named
 from jaxrec.models.recommender import TABLES, Model, Params
 
 UNMEASURED = -1.0
@@ -71,7 +72,7 @@ def _check(folder: Path, like: Any, more_rows: bool = False) -> None:
     """Compare shapes by name, because restoring cuts arrays or fills them up in silence; tables may have other numbers of rows, or more."""
     written = ocp.PyTreeCheckpointHandler().metadata(folder.resolve()).tree
     there, here = (
-        {name: () if leaf is None else tuple(leaf.shape) for name, leaf in _named(tree)}
+        {name: () if leaf is None else tuple(leaf.shape) for name, leaf in named(tree).items()}
         for tree in (written, ocp.utils.serialize_tree(like, keep_empty_nodes=True))
     )
     for name in sorted(there.keys() | here.keys()):
@@ -79,10 +80,6 @@ def _check(folder: Path, like: Any, more_rows: bool = False) -> None:
         same = name in there and name in here and there[name][free:] == here[name][free:]
         if not same or (more_rows and free and there[name] < here[name]):
             raise InputError(f"{folder}: expected {name} of shape {here.get(name)}; got {there.get(name)}")
-
-
-def _named(tree: Any) -> list[tuple[str, Any]]:
-    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
 
 
 def save_params(folder: Path, params: Params) -> None:

@@ -12,12 +12,8 @@ import numpy as np
 from jaxrec.errors import InputError
 from jaxrec.files import whole_folder
 from jaxrec.learning.personalize import Personal
+from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Params
-
-
-def leaf_name(path: tuple) -> str:
-    """The path to a leaf as text, such as last.w_in."""
-    return ".".join(str(part.key) for part in path)
 
 
 def slots_in(found: list[tuple[np.ndarray, Personal]]) -> tuple[np.ndarray, np.ndarray]:
@@ -32,13 +28,12 @@ def write_store(folder: Path, start: Params, found: list[tuple[np.ndarray, Perso
     with whole_folder(folder) as partial:
         np.save(partial / "users.npy", users)
         np.save(partial / "improved.npy", improved)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(start):
-            name = partial / f"{leaf_name(path)}.npy"
-            out = np.lib.format.open_memmap(name, "w+", np.float32, (len(users), *leaf.shape))
+        for name, leaf in named(start).items():
+            out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.float32, (len(users), *leaf.shape))
             out[0] = leaf
             row = 1
             for own, result in found:
-                out[row : row + len(own)] = _at(result.params, path)
+                out[row : row + len(own)] = named(result.params)[name]
                 row += len(own)
             out.flush()
 
@@ -51,14 +46,14 @@ def read_store(folder: Path, start: Params) -> tuple[np.ndarray, np.ndarray, Par
     """
     try:
         users, improved = np.load(folder / "users.npy"), np.load(folder / "improved.npy")
-        leaves = jax.tree_util.tree_map_with_path(lambda path, _: np.load(folder / f"{leaf_name(path)}.npy", mmap_mode="r"), start)
+        stored = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in named(start)}
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"{folder}: expected a store of personal models; {error}") from None
-    for (path, leaf), stored in zip(jax.tree_util.tree_leaves_with_path(start), jax.tree.leaves(leaves), strict=True):
-        if stored.shape != (len(users), *leaf.shape):
-            expected = (len(users), *leaf.shape)
-            raise InputError(f"{folder / leaf_name(path)}.npy: expected shape {expected} of this model; got {stored.shape}")
-    return users, improved, leaves
+    for name, leaf in named(start).items():
+        expected = (len(users), *leaf.shape)
+        if stored[name].shape != expected:
+            raise InputError(f"{folder / name}.npy: expected shape {expected} of this model; got {stored[name].shape}")
+    return users, improved, jax.tree.unflatten(jax.tree.structure(start), stored.values())
 
 
 def slots_of(users: np.ndarray, improved: np.ndarray, n_users: int) -> np.ndarray:
@@ -66,9 +61,3 @@ def slots_of(users: np.ndarray, improved: np.ndarray, n_users: int) -> np.ndarra
     slots = np.zeros(n_users, np.int32)
     slots[users[1:]] = np.where(improved[1:], np.arange(1, len(users)), 0)
     return slots
-
-
-def _at(params: Params, path: tuple) -> np.ndarray:
-    for part in path:
-        params = params[part.key]
-    return params
