@@ -102,9 +102,9 @@ def load_params(folder: Path, model: Model) -> Params:
         with ocp.StandardCheckpointer() as checkpointer:
             # Tables that were spread over devices have rows after the last item's, which are left out.
             return checkpointer.restore(folder.resolve(), like, strict=False)
+    except InputError:
+        raise
     except (FileNotFoundError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{folder}: expected a checkpoint of {model.options}; {str(error).splitlines()[0]}") from None
 
 
