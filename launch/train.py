@@ -7,7 +7,8 @@ On 8 devices: --mesh=data:8. In two processes: --coordinator_address=HOST:PORT -
 import logging
 
 from jaxrec.data.storage import load_dataset
-from jaxrec.learning.mesh import MeshOptions, connect, leads, open_mesh
+from jaxrec.learning.mesh import MeshOptions, open_mesh
+from jaxrec.learning.processes import connect, leads
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.train import run_train

@@ -10,9 +10,9 @@ from small_logs import real
 from world import N_ITEMS, small_model
 
 from jaxrec.data.blocks import Block
-from jaxrec.learning.mesh import ALONE
 from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import adagrad, apply, frozen_outside
+from jaxrec.learning.spread import ALONE
 from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, trained_parts, used_rows
 from jaxrec.learning.tables import merge_duplicates, move, pack, read, weights_of
 from jaxrec.models.gru import GRULayer

@@ -1,19 +1,14 @@
-"""Many devices: lanes are spread over the axis `data` of a mesh, rows of the item tables over its axis `model`.
-
-The first half is about the mesh, the second about what a step says to the other devices; on one device all of that is the identity.
-"""
+"""Many devices: lanes are spread over the axis `data` of a mesh, rows of the item tables over its axis `model`."""
 
 import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrec.errors import InputError
@@ -23,9 +18,6 @@ DATA, MODEL = "data", "model"
 
 AUTO = "auto"
 """Coordinator address of a cluster that tells its processes of each other by itself (Slurm, Open MPI, TPU pods, ...)."""
-
-SILENCE = 30
-"""Seconds after which a process that says nothing is taken for dead; JAX then ends those that wait for it, if they have not noticed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +49,6 @@ class MeshOptions(Options):
             raise InputError(f"--coordinator_address: expected host:port; got {address!r}")
         if not alone and number >= processes:
             raise InputError(f"--process_id: expected less than --num_processes, {processes}; got {number}")
-
-
-def connect(options: MeshOptions) -> None:
-    """Meet the other processes, if there are any; to be called before anything is computed."""
-    if options.coordinator_address is None:
-        return
-    try:
-        if options.coordinator_address == AUTO:
-            jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
-        else:
-            own = (options.coordinator_address, options.num_processes, options.process_id)
-            jax.distributed.initialize(*own, heartbeat_timeout_seconds=SILENCE)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"--coordinator_address: the processes did not meet; {str(error).splitlines()[0]}") from None
 
 
 def open_mesh(options: MeshOptions) -> Mesh | None:
@@ -133,95 +111,3 @@ def on_mesh(mesh: Mesh | None, array: np.ndarray, *axes: str | None, start: int 
 def made_on_mesh(mesh: Mesh | None, make: Callable, *arguments: Any) -> Any:
     """What `make` returns, computed on every device of the mesh."""
     return jax.jit(make, out_shardings=sharding(mesh))(*arguments)
-
-
-def leads() -> bool:
-    """Whether this process writes what is written once."""
-    return jax.process_index() == 0
-
-
-def wait_for_all(what: str) -> None:
-    """Go on when all processes have come to the same place in the program."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
-
-
-def as_the_first_says(values: dict[str, float]) -> dict[str, float]:
-    """The numbers that the first process has: what is decided by them must be decided alike by all."""
-    if jax.process_count() == 1:
-        return values
-    said = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
-    return dict(zip(values, said.tolist(), strict=True))
-
-
-def told_of_a_lost_process(error: Exception) -> str | None:
-    """In words, that the error came because another process has ended; None: it did not."""
-    said = str(error).splitlines()[0]
-    signs = "(?i)gloo|nccl|unavailable|deadline_exceeded|aborted|heartbeat|barrier|connection"
-    if jax.process_count() == 1 or not re.search(signs, said):
-        return None
-    return f"another process has ended ({said})"
-
-
-class Spread(NamedTuple):
-    """Axes that a step is spread over; None: not spread.
-
-    Attributes:
-      lanes: each device of this axis has its own lanes, all the same number.
-      tables: each device of this axis has its own rows of the tables, all the same number.
-    """
-
-    lanes: str | None = None
-    tables: str | None = None
-
-
-ALONE = Spread()
-
-
-def spread_over(mesh: Mesh | None) -> Spread:
-    """How a step is spread over a mesh."""
-    return Spread(*(axis if size(mesh, axis) > 1 else None for axis in (DATA, MODEL)))
-
-
-def own_lanes(spread: Spread, array: jax.Array, lanes: int) -> jax.Array:
-    """The rows of this device's lanes, from an array over all lanes, [all lanes, ...] -> [lanes, ...]."""
-    return array if spread.lanes is None else jax.lax.dynamic_slice_in_dim(array, first_lane(spread, lanes), lanes)
-
-
-def first_lane(spread: Spread, lanes: int) -> jax.Array | int:
-    """Number of this device's first lane among all."""
-    return 0 if spread.lanes is None else jax.lax.axis_index(spread.lanes) * lanes
-
-
-def all_lanes(spread: Spread, tree: Any) -> Any:
-    """Arrays of integers or truth values over this device's lanes -> over all lanes, [lanes, ...] -> [all lanes, ...]."""
-    if spread.lanes is None:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    lanes = len(leaves[0])
-    # One message for all: what costs is their number.
-    joined = jnp.concatenate([leaf.reshape(lanes, -1).astype(jnp.int32) for leaf in leaves], 1)
-    parts = jnp.split(jax.lax.all_gather(joined, spread.lanes, tiled=True), np.cumsum([leaf[0].size for leaf in leaves])[:-1], 1)
-    whole = [part.reshape(-1, *leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, whole)
-
-
-def sum_over_lanes(spread: Spread, tree: Any) -> Any:
-    """The sum over what the lanes of every device gave, in one message."""
-    if spread.lanes is None:
-        return tree
-    joined, part = ravel_pytree(tree)
-    return part(jax.lax.psum(joined, spread.lanes))
-
-
-def own_rows(spread: Spread, rows: jax.Array, own: int) -> jax.Array:
-    """Numbers of table rows as numbers among the `own` rows of this device; `own` for every row that it does not have."""
-    if spread.tables is None:
-        return rows
-    local = rows - jax.lax.axis_index(spread.tables) * own
-    return jnp.where((local >= 0) & (local < own), local, own)
-
-
-def sum_over_tables(spread: Spread, tree: Any) -> Any:
-    """The sum over what the rows of every device gave."""
-    return tree if spread.tables is None else jax.lax.psum(tree, spread.tables)

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from jaxrec.errors import InputError
 from jaxrec.files import whole_file
-from jaxrec.learning.mesh import leads
+from jaxrec.learning.processes import leads
 
 
 class Lines:

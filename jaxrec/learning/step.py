@@ -18,9 +18,9 @@ import optax
 from jaxrec.data.blocks import Block
 from jaxrec.learning.full_softmax import log_sum_exp
 from jaxrec.learning.losses import FULL, loss_of
-from jaxrec.learning.mesh import ALONE, Spread, first_lane, own_lanes, own_rows, sum_over_lanes, sum_over_tables
 from jaxrec.learning.negatives import Negatives
 from jaxrec.learning.optimizers import OPTIMIZERS, apply, clip_scale, squares
+from jaxrec.learning.spread import ALONE, Spread, first_lane, own_lanes, own_rows, sum_over_lanes, sum_over_tables
 from jaxrec.learning.tables import Table, merge_duplicates, move, pack, read, weights_of
 from jaxrec.models.recommender import TABLES, Model, Params
 

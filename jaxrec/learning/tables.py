@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrec.learning.mesh import Spread, own_rows, sum_over_tables
+from jaxrec.learning.spread import Spread, own_rows, sum_over_tables
 
 
 class Table(NamedTuple):

@@ -21,8 +21,9 @@ from jaxrec.data.lanes import plan_lanes
 from jaxrec.errors import InputError, LostProcessError
 from jaxrec.learning import checkpoints
 from jaxrec.learning.losses import FULL
-from jaxrec.learning.mesh import DATA, MODEL, as_the_first_says, leads, made_on_mesh, on_mesh, own_slice, size, told_of_a_lost_process
+from jaxrec.learning.mesh import DATA, MODEL, made_on_mesh, on_mesh, own_slice, size
 from jaxrec.learning.negatives import Sampler, sampler
+from jaxrec.learning.processes import as_the_first_says, leads, told_of_a_lost_process
 from jaxrec.learning.progress import Lines, asked_to_end
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.step import trained_parts

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxrec.data.blocks import Block
-from jaxrec.learning.mesh import DATA, MODEL, Spread, all_lanes, sharding, size, spread_over
+from jaxrec.learning.mesh import DATA, MODEL, sharding, size
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items
 from jaxrec.learning.optimizers import rate_at
 from jaxrec.learning.recipe import Recipe, RunOptions
+from jaxrec.learning.spread import Spread, all_lanes, spread_over
 from jaxrec.learning.step import Rule, State, init_state, step
 from jaxrec.models.recommender import Model
 

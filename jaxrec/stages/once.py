@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, write_json
-from jaxrec.learning.mesh import leads, wait_for_all
+from jaxrec.learning.processes import leads, wait_for_all
 
 log = logging.getLogger("jaxrec")
 

@@ -21,7 +21,7 @@ from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import partial_path, read_json, whole_file, write_json
 from jaxrec.learning.checkpoints import digest, load_params, save_params
-from jaxrec.learning.mesh import leads, told_of_a_lost_process, wait_for_all
+from jaxrec.learning.processes import leads, told_of_a_lost_process, wait_for_all
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
