@@ -1,12 +1,14 @@
 """Several processes that train together: how they meet, agree, and learn that one of them has ended; one process is never kept waiting."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, LostProcessError
 from jaxrec.learning.mesh import AUTO, MeshOptions
 
 SILENCE = 30
@@ -46,10 +48,23 @@ def as_the_first_says(values: dict[str, float]) -> dict[str, float]:
     return dict(zip(values, said.tolist(), strict=True))
 
 
-def told_of_a_lost_process(error: Exception) -> str | None:
-    """In words, that the error came because another process has ended; None: it did not."""
-    said = str(error).splitlines()[0]
-    signs = "(?i)gloo|nccl|unavailable|deadline_exceeded|aborted|heartbeat|barrier|connection"
-    if jax.process_count() == 1 or not re.search(signs, said):
-        return None
-    return f"another process has ended ({said})"
+@contextmanager
+def lost_process_named(work: str, kept: Callable[[], str] | None = None) -> Iterator[None]:
+    """Say in our own words that another process has ended, where JAX fails because of it.
+
+    Args:
+      work: what is done meanwhile.
+      kept: says what there is to go on from.
+
+    Raises:
+      LostProcessError: another process has ended.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        said = str(error).splitlines()[0]
+        signs = "(?i)gloo|nccl|unavailable|deadline_exceeded|aborted|heartbeat|barrier|connection"
+        if jax.process_count() == 1 or not re.search(signs, said):
+            raise
+        kept_words = "" if kept is None else f"{kept()}; "
+        raise LostProcessError(f"{work}: another process has ended ({said}); {kept_words}start all of them again") from None

@@ -23,7 +23,7 @@ from jaxrec.learning import checkpoints
 from jaxrec.learning.losses import FULL
 from jaxrec.learning.mesh import DATA, MODEL, made_on_mesh, on_mesh, own_slice, size
 from jaxrec.learning.negatives import Sampler, sampler
-from jaxrec.learning.processes import as_the_first_says, leads, told_of_a_lost_process
+from jaxrec.learning.processes import as_the_first_says, leads, lost_process_named
 from jaxrec.learning.progress import Lines, asked_to_end
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.step import trained_parts
@@ -89,16 +89,13 @@ def fit(
     with asked_to_end() as asked:
         run = _Run(model, recipe, sessions, lanes, folder, name, validate is not None, mesh)
         try:
-            while run.epoch < epochs and not run.out_of_patience:
-                run.train_epoch(asked)
-                run.finish_epoch(validate)
-                if asked():
-                    raise KeyboardInterrupt
-            return run.result(best=validate is not None)
-        except jax.errors.JaxRuntimeError as error:
-            if told_of_a_lost_process(error):
-                raise LostProcessError(f"{name}: {told_of_a_lost_process(error)}; {run.kept()}; start all of them again") from None
-            raise
+            with lost_process_named(name, run.kept):
+                while run.epoch < epochs and not run.out_of_patience:
+                    run.train_epoch(asked)
+                    run.finish_epoch(validate)
+                    if asked():
+                        raise KeyboardInterrupt
+                return run.result(best=validate is not None)
         finally:
             run.close(wait=not isinstance(sys.exception(), LostProcessError))
 

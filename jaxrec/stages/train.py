@@ -8,20 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.dataset import Dataset
-from jaxrec.errors import InputError, LostProcessError
+from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import partial_path, read_json, whole_file, write_json
 from jaxrec.learning.checkpoints import digest, load_params, save_params
-from jaxrec.learning.processes import leads, told_of_a_lost_process, wait_for_all
+from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
@@ -61,12 +60,8 @@ def run_train(
     folder = workdir / RESULT.parent
     _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
     model = Model(model_options, dataset.n_items)
-    try:
+    with lost_process_named(str(folder)):
         return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, model, recipe, mesh))
-    except jax.errors.JaxRuntimeError as error:
-        if told_of_a_lost_process(error):
-            raise LostProcessError(f"{folder}: {told_of_a_lost_process(error)}; start all of them again") from None
-        raise
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
