@@ -43,6 +43,11 @@ class Sessions(NamedTuple):
     offsets: np.ndarray
     counts: np.ndarray
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether an event follows another in any of them."""
+        return bool((np.diff(self.offsets) > 1).any())
+
 
 class Fitted(NamedTuple):
     """What training gave.
@@ -84,7 +89,7 @@ def fit(
       KeyboardInterrupt: a process was asked to end (SIGTERM); a checkpoint of this moment is written first.
     """
     lanes = lanes_of(recipe, mesh, len(sessions.offsets) - 1)
-    if not (np.diff(sessions.offsets) > 1).any():
+    if not sessions.has_pairs:
         raise InputError(f"{name}: expected a session of at least 2 events to train on; got {len(sessions.offsets) - 1} shorter ones")
     with asked_to_end() as asked:
         run = _Run(model, recipe, sessions, lanes, folder, name, validate is not None, mesh)

@@ -85,7 +85,7 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None) -> dict:
     start, epochs = validation_start(dataset, recipe.run.validation_fraction), recipe.run.epochs
     whole = _sessions(dataset, dataset.period("global").stop, recipe.run.train_behaviors)
-    if recipe.run.train_behaviors and not _has_pairs(whole):
+    if recipe.run.train_behaviors and not whole.has_pairs:
         wanted = ",".join(recipe.run.train_behaviors)
         raise InputError(
             f"--train_behaviors: expected sessions of two such events or more in the global period; got {wanted}, which has none"
@@ -114,7 +114,7 @@ def select(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
     """Train on all but the last part of the global period, which says when to stop; None where there is nothing to go by."""
     start, stop = validation_start(dataset, recipe.run.validation_fraction), dataset.period("global").stop
     early = _sessions(dataset, start, recipe.run.train_behaviors)
-    if start == stop or not _has_pairs(early):
+    if start == stop or not early.has_pairs:
         return None
     return fit(model, recipe, early, folder, recipe.run.epochs, _validator(dataset, model, range(start, stop)), "selection", mesh)
 
@@ -153,10 +153,6 @@ def _sessions(dataset: Dataset, stop: int, behaviors: tuple[str, ...]) -> Sessio
         return Sessions(items, offsets, np.bincount(items, minlength=dataset.n_items))
     later = dataset.items[offsets[-1] : dataset.offsets[dataset.period("global").stop]]
     return Sessions(items, offsets, dataset.item_counts - np.bincount(later, minlength=dataset.n_items))
-
-
-def _has_pairs(sessions: Sessions) -> bool:
-    return bool((np.diff(sessions.offsets) > 1).any())
 
 
 def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Params], dict]:
