@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 # jax 0.10.2 and 0.11.0: scatter-add on GPU is hundreds of times slower.
 JAX = "jax>=0.10.1,!=0.10.2,!=0.11.0"
+TENSORBOARD = "tensorboardX>=2.6"
 DEVICE = ["litert-converter>=0.5", "ai-edge-litert>=2.3"]
 
 setup(
@@ -35,7 +36,7 @@ setup(
         "cuda": [JAX.replace("jax", "jax[cuda13]", 1)],
         "tpu": [JAX.replace("jax", "jax[tpu]", 1)],
         "bench": ["torch>=2.5"],
-        "tensorboard": ["tensorboardX>=2.6"],
-        "dev": [*DEVICE, "tensorboardX>=2.6", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100"],
+        "tensorboard": [TENSORBOARD],
+        "dev": [*DEVICE, TENSORBOARD, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100"],
     },
 )
