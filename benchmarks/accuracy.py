@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.presets import CONFIGS, DIGINETICA_XE
 from benchmarks.recording import parser, record
 
 RSC15 = ("--input={data}/rsc15_100k/train.tsv", "--test_input={data}/rsc15_100k/test.tsv")
@@ -25,12 +26,6 @@ TAOBAO = (
     "--test_from=2017-12-02T00:00+08:00",
 )
 DIGINETICA = ("--input={data}/diginetica_quarter/train.tsv", "--test_input={data}/diginetica_quarter/test.tsv", "--epochs=5")
-CONFIGS = Path(__file__).parent.parent / "configs"
-# The parameters that the official implementation was run with on diginetica_quarter for its cross-entropy.
-DIGINETICA_XE = (
-    *("--units=192", "--embedding_dim=192", "--nodense", "--loss=cross-entropy", "--lanes=128", "--dropout_p_embed=0.45"),
-    *("--dropout_p_hidden=0.15", "--learning_rate=0.1", "--n_sample=2048", "--sample_alpha=0", "--logq=1", "--validation_fraction=0"),
-)
 
 
 def preset(name: str) -> str:

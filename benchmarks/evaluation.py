@@ -14,18 +14,15 @@ import argparse
 import multiprocessing
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from benchmarks.published import published
 from benchmarks.recording import matmul_gflops, parser, record
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.prepare import PrepareOptions, prepare
-from jaxrec.data.reading.formats import ReadOptions
-from jaxrec.data.storage import load_dataset
 from jaxrec.evaluation.networks import GlobalScorer, in_bfloat16
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.train import rank
@@ -44,7 +41,7 @@ MEAN_LENGTH = 4
 def run_case(case: str, data: Path | None, runs: int) -> list[dict]:
     """Evaluate once without a measurement, to compile, then some times; a row of the results each."""
     shape = {"scoring": "float32", **CASES[case]}
-    dataset = _sessions(shape["items"], shape["sessions"]) if "items" in shape else _rsc15(data)
+    dataset = _sessions(shape["items"], shape["sessions"]) if "items" in shape else published(data / "rsc15_100k")
     model = Model(ModelOptions(units=(shape["units"],), embedding_dim=shape["units"], dense=False), dataset.n_items)
     scorer = GlobalScorer(model, model.init(jax.random.key(0)))
     scorer = in_bfloat16(scorer) if shape["scoring"] == "bfloat16" else scorer
@@ -58,13 +55,6 @@ def _measured(scorer: GlobalScorer, dataset: Dataset) -> dict:
     predictions = len(rank(scorer, dataset, dataset.period("global")).greater)
     seconds = time.perf_counter() - began
     return {"predictions": predictions, "seconds": seconds, "events_per_s": predictions / seconds, "peak_rss_gb": _peak_gb()}
-
-
-def _rsc15(data: Path) -> Dataset:
-    log = data / "rsc15_100k"
-    with tempfile.TemporaryDirectory() as folder:
-        prepare([log / "train.tsv"], [log / "test.tsv"], ReadOptions(), PrepareOptions(), Path(folder) / "dataset")
-        return load_dataset(Path(folder) / "dataset")
 
 
 def _sessions(n_items: int, sessions: int) -> Dataset:

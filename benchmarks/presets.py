@@ -9,6 +9,11 @@ from jaxrec.models.recommender import ModelOptions
 from jaxrec.options import value_type
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+# The parameters that the official implementation was run with on diginetica_quarter for its cross-entropy.
+DIGINETICA_XE = (
+    *("--units=192", "--embedding_dim=192", "--nodense", "--loss=cross-entropy", "--lanes=128", "--dropout_p_embed=0.45"),
+    *("--dropout_p_hidden=0.15", "--learning_rate=0.1", "--n_sample=2048", "--sample_alpha=0", "--logq=1", "--validation_fraction=0"),
+)
 
 
 def preset_lines(name: str) -> list[str]:

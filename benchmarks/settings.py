@@ -10,22 +10,16 @@ With --quick each setting is tried with one seed.
 import tempfile
 from pathlib import Path
 
-from benchmarks.presets import preset_lines, read_options
+from benchmarks.presets import DIGINETICA_XE, preset_lines, read_options
+from benchmarks.published import published
 from benchmarks.recording import parser, record
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.prepare import PrepareOptions, prepare
-from jaxrec.data.reading.formats import ReadOptions
-from jaxrec.data.storage import load_dataset
 from jaxrec.models.recommender import Model
 from jaxrec.stages.train import best_epoch, select
 
 VALIDATED = ("--epochs=25", "--validation_fraction=0.1")
 WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
 DROPPED = (*WIDE, "--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
-XE_OF_DIGINETICA = (
-    *("--units=192", "--embedding_dim=192", "--nodense", "--lanes=128", "--dropout_p_embed=0.45", "--dropout_p_hidden=0.15"),
-    "--sample_alpha=0",
-)
 RSC15, DIGINETICA = preset_lines("jaxrec_rsc15"), preset_lines("jaxrec_diginetica")
 
 CASES = {
@@ -51,7 +45,7 @@ CASES = {
         "diginetica_quarter",
         {
             "no preset": (),
-            "GRU4Rec, cross-entropy": XE_OF_DIGINETICA,
+            "GRU4Rec, cross-entropy": DIGINETICA_XE,
             "100 dimensions, no dense head": WIDE,
             "100 dimensions, more dropout": DROPPED,
             "jaxrec_diginetica": DIGINETICA,
@@ -62,12 +56,6 @@ CASES = {
         },
     ),
 }
-
-
-def dataset_of(log: str, data: Path, folder: Path) -> Dataset:
-    """A published log with its own test part."""
-    prepare([data / log / "train.tsv"], [data / log / "test.tsv"], ReadOptions(), PrepareOptions(), folder)
-    return load_dataset(folder)
 
 
 def run_setting(dataset: Dataset, flags: list[str], seed: int) -> dict:
@@ -85,12 +73,11 @@ def main() -> None:
     rows = []
     for case in [given.case] if given.case else CASES:
         log, settings = CASES[case]
-        with tempfile.TemporaryDirectory() as folder:
-            dataset = dataset_of(log, given.data, Path(folder) / "dataset")
-            for name, changes in settings.items():
-                for seed in (0,) if given.quick else (0, 1, 2):
-                    rows.append({"case": case, "setting": name, "seed": seed} | run_setting(dataset, list(changes), seed))
-                    print(rows[-1], flush=True)
+        dataset = published(given.data / log)
+        for name, changes in settings.items():
+            for seed in (0,) if given.quick else (0, 1, 2):
+                rows.append({"case": case, "setting": name, "seed": seed} | run_setting(dataset, list(changes), seed))
+                print(rows[-1], flush=True)
     record(given, "settings", rows)
 
 
