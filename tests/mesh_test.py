@@ -136,6 +136,11 @@ def test_the_digest_is_that_of_the_numbers_wherever_they_lie():
     assert len({digest(*parts) for parts in [({"a": table},), ({"a": table}, 1), *((one,) for one in others)]}) == 8
 
 
+def test_every_part_and_every_number_counts_in_the_digest():
+    one, two = {"a": np.ones(3, "f")}, {"a": np.full(3, 2, "f")}
+    assert len({digest(*parts) for parts in [(one, one, 1), (two, one, 1), (one, two, 1), (one, None, 1), (one, one, 2)]}) == 5
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
