@@ -44,15 +44,7 @@ def plan_lanes(items: np.ndarray, offsets: np.ndarray, lanes: int, steps: int = 
         step, lane = np.divmod(begin, lanes)
         here = np.isin(lane, chosen)
         first, pairs, reads, begin = first[here], pairs[here], reads[here], (step * len(chosen) + lane - chosen[0])[here]
-    plan = Block(
-        items=np.zeros((blocks, len(chosen), steps + 1), np.int32),
-        mask=np.zeros((blocks, len(chosen), steps), bool),
-        reset=np.zeros((blocks, len(chosen), steps), bool),
-    )
-    for at in range(0, len(first), SESSIONS_AT_ONCE):
-        part = slice(at, at + SESSIONS_AT_ONCE)
-        _write(plan, items, first[part], pairs[part], reads[part], begin[part])
-    return plan
+    return lay_out((blocks, len(chosen), steps), items, first, pairs, reads, begin)
 
 
 def _assign(reads: np.ndarray, lanes: int) -> tuple[np.ndarray, int]:
@@ -66,15 +58,43 @@ def _assign(reads: np.ndarray, lanes: int) -> tuple[np.ndarray, int]:
     return np.fromiter(taken, np.int64, len(reads)), max(free) // lanes
 
 
+def lay_out(
+    shape: tuple[int, int, int], items: np.ndarray, first: np.ndarray, pairs: np.ndarray, reads: np.ndarray, begin: np.ndarray
+) -> Block:
+    """Write sessions into an empty plan.
+
+    Args:
+      shape: (blocks, lanes, steps) of the plan.
+      items: item index of every event, [events].
+      first: first event of each session, [sessions].
+      pairs: its pairs, [sessions].
+      reads: the steps that it takes, [sessions].
+      begin: where it begins, as step * lanes + lane, [sessions].
+
+    Returns:
+      items [blocks, lanes, steps + 1], mask and reset [blocks, lanes, steps].
+    """
+    blocks, lanes, steps = shape
+    plan = Block(np.zeros((blocks, lanes, steps + 1), np.int32), np.zeros(shape, bool), np.zeros(shape, bool))
+    for at in range(0, len(first), SESSIONS_AT_ONCE):
+        part = slice(at, at + SESSIONS_AT_ONCE)
+        _write(plan, items, first[part], pairs[part], reads[part], begin[part])
+    return plan
+
+
 def _write(plan: Block, items: np.ndarray, first: np.ndarray, pairs: np.ndarray, reads: np.ndarray, begin: np.ndarray) -> None:
     """Write sessions into the plan, all arguments but the first two by session: first event, pairs and reads, and where it begins."""
     lanes, steps = plan.mask.shape[1:]
+    step, lane = np.divmod(begin, lanes)
     session, place = runs(reads)
     event = first[session] + place
-    step, lane = np.divmod(begin[session] + place * lanes, lanes)
-    block, step = np.divmod(step, steps)
     predicts = place < pairs[session]
-    plan.items[block, lane, step] = items[event]
-    plan.mask[block, lane, step] = predicts
-    plan.reset[block, lane, step] = place == 0
-    plan.items[block[predicts], lane[predicts], step[predicts] + 1] = items[event[predicts] + 1]
+    # Numbers in arrays as they lie in memory: an index per dimension takes twice the time.
+    block, step = np.divmod(step[session] + place, steps)
+    row = block * lanes + lane[session]
+    read, at = row * (steps + 1) + step, row * steps + step
+    flat = Block(*(part.reshape(-1) for part in plan))
+    flat.items[read] = items[event]
+    flat.items[read[predicts] + 1] = items[event[predicts] + 1]
+    flat.mask[at] = predicts
+    flat.reset[at] = place == 0
