@@ -144,3 +144,12 @@ def test_only_the_sessions_asked_for(sessions):
     dataset = dataset_from([("u", "a", 0), ("u", "b", 1), ("u", "a", 500), ("u", "b", 501)])
     found = [int(s) for block in session_blocks(dataset, sessions, 1) for s in block.sessions]
     assert found == sessions
+
+
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=30), st.lists(st.integers(0, 3)), st.integers(0, 30), st.integers(0, 30))
+def test_sessions_of_many_users_are_those_of_each(owners, users, first, before):
+    dataset = dataset_of([[0, 1]] * (len(owners) + 1), [*owners, 3])
+    sessions, number = Histories(dataset).sessions_of_each(np.array(users, np.int64), first, before)
+    expected = [[s for s, owner in enumerate([*owners, 3]) if owner == user and first <= s < before] for user in users]
+    assert sessions.tolist() == [s for own in expected for s in own]
+    assert number.tolist() == [len(own) for own in expected]

@@ -99,6 +99,14 @@ class Histories:
         own = self._sessions[self._first[user] : self._first[user + 1]]
         return own[: np.searchsorted(own, before)]
 
+    def sessions_of_each(self, users: np.ndarray, first: int, before: int) -> tuple[np.ndarray, np.ndarray]:
+        """Session numbers in first:before of each of `users` [U], all of one user after all of another, in order; and how many, [U]."""
+        begin = self._first[users]
+        row, place = runs(self._first[users + 1] - begin)
+        sessions = self._sessions[begin[row] + place]
+        asked = (sessions >= first) & (sessions < before)
+        return sessions[asked], np.bincount(row[asked], minlength=len(users))
+
     def counts_before_each(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, item, count), in this order, of what the user of sessions[row] clicked before that session started."""
         firsts = range(0, len(sessions), HISTORIES_AT_ONCE)
