@@ -95,8 +95,7 @@ def test_states_in_lanes_are_those_of_each_session_by_itself(steps):
 
 def test_each_place_has_its_own_dropout_with_its_own_share():
     model = Model(ModelOptions(units=(200, 300), embedding_dim=100), N_ITEMS)
-    options = RunOptions(dropout_p_embed=0.9, dropout_p_hidden=0.25)
-    embed, hidden = draw_dropout(jax.random.key(0), options, model, (64, 2))
+    embed, hidden = draw_dropout(jax.random.key(0), 0.9, 0.25, model, (64, 2))
     assert [part.shape for part in (embed, *hidden)] == [(64, 2, 100), (64, 2, 200), (64, 2, 300)]
     for part, p in zip((embed, *hidden), (0.9, 0.25, 0.25), strict=True):
         zeros = np.asarray(part == 0)
@@ -108,7 +107,7 @@ def test_each_place_has_its_own_dropout_with_its_own_share():
 
 def test_no_dropout_is_the_identity():
     model = Model(ModelOptions(units=(4,), embedding_dim=4, dense=False), N_ITEMS)
-    assert draw_dropout(jax.random.key(0), RunOptions(dropout_p_embed=0.0, dropout_p_hidden=0.0), model, (3, 1)) == (None, None)
+    assert draw_dropout(jax.random.key(0), 0.0, 0.0, model, (3, 1)) == (None, None)
 
 
 def test_the_memory_of_a_step_does_not_grow_with_the_catalogue():

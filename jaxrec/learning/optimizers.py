@@ -29,10 +29,13 @@ def frozen_outside(optimizer: optax.GradientTransformation, mask: Any) -> optax.
     return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
-def apply(params: Any, updates: Any, learning_rate: jax.Array, weight_decay: float = 0.0) -> Any:
-    """Parameters moved against the updates and, decoupled from them, towards zero (Loshchilov and Hutter 2019)."""
+def apply(params: Any, updates: Any, learning_rate: jax.Array, weight_decay: float = 0.0, anchor: float = 0.0, origin: Any = None) -> Any:
+    """Parameters moved against the updates and, decoupled from them, towards zero (Loshchilov and Hutter 2019) and towards where they
+    started (L2-SP, Li et al. 2018)."""
     if weight_decay:
         updates = jax.tree.map(lambda update, p: update + weight_decay * p, updates, params)
+    if anchor:
+        updates = jax.tree.map(lambda update, p, o: update + anchor * (p - o), updates, params, origin)
     return jax.tree.map(lambda p, update: p - learning_rate * update, params, updates)
 
 

@@ -35,6 +35,7 @@ class Rule:
       optimizer: a name of `OPTIMIZERS`.
       momentum: of the optimizer.
       weight_decay: pull of what is updated towards zero, times the learning rate.
+      anchor: pull of the dense parts towards their origin, times the learning rate.
       clip_norm: longest gradient of an update; 0: any.
       in_batch: whether the targets of other rows at the same step are negatives too.
       scale: the summed loss of a block is divided by this; None: by the number of its predictions.
@@ -46,6 +47,7 @@ class Rule:
     optimizer: str = "adagrad"
     momentum: float = 0.0
     weight_decay: float = 0.0
+    anchor: float = 0.0
     clip_norm: float = 0.0
     in_batch: bool = True
     scale: int | None = None
@@ -101,7 +103,28 @@ def block_loss(
     dropout: tuple = (None, None),
     spread: Spread = ALONE,
 ) -> tuple[jax.Array, tuple]:
-    """Loss of a block, or of this device's lanes of it where lanes are spread over devices.
+    """Loss of a block, or of this device's lanes of it where lanes are spread over devices; arguments as in `block_losses`.
+
+    Returns:
+      the scalar loss and the states after the block, detached.
+    """
+    losses, after = block_losses(model, rule, params, rows, block, hidden, negatives, dropout, spread)
+    scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
+    return losses.sum() / scale, after
+
+
+def block_losses(
+    model: Model,
+    rule: Rule,
+    params: Params,
+    rows: Mapping[str, jax.Array],
+    block: Block,
+    hidden: tuple,
+    negatives: Negatives,
+    dropout: tuple = (None, None),
+    spread: Spread = ALONE,
+) -> tuple[jax.Array, tuple]:
+    """Loss of every prediction of a block, or of this device's lanes of it where lanes are spread over devices.
 
     Args:
       params: all parts; tables are read where the softmax is over all items.
@@ -110,7 +133,7 @@ def block_loss(
       dropout: multipliers (of inputs [rows, T, dim], of each layer's outputs), each may be None.
 
     Returns:
-      the scalar loss and the states after the block, detached.
+      losses [rows, T], 0 where nothing is predicted, and the states after the block, detached.
     """
     own = partial(own_lanes, spread, lanes=len(hidden[0]))
     embed, keep = jax.tree.map(own, dropout)
@@ -129,8 +152,7 @@ def block_loss(
             others = vectors @ rows["negatives"].T + (rows["negative_bias"] + negatives.offset)[None, None]
             counts = jnp.ones_like(others, bool)
         losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
-    scale = block.mask.sum().clip(1) if rule.scale is None else rule.scale
-    return jnp.where(own(block.mask), losses, 0.0).sum() / scale, jax.lax.stop_gradient(after)
+    return jnp.where(own(block.mask), losses, 0.0), jax.lax.stop_gradient(after)
 
 
 def _against_batch(
@@ -167,6 +189,7 @@ def step(
     learning_rate: jax.Array,
     dropout: tuple = (None, None),
     spread: Spread = ALONE,
+    origin: Params | None = None,
 ) -> tuple[State, tuple, jax.Array]:
     """One update.
 
@@ -175,6 +198,7 @@ def step(
       block, negatives: of all lanes, also where they are spread over devices.
       hidden: state of each layer before the block, of this device's lanes, [rows, units] each.
       dropout: as in `block_loss`, of all lanes.
+      origin: dense parts that the rule's anchor pulls to.
 
     Returns:
       state, states of the layers after the block, loss.
@@ -198,7 +222,7 @@ def step(
         merged = {name: (numbers, gradients * scale) for name, (numbers, gradients) in merged.items()}
     updates, optimizer_state = optimizer.update(dense_gradient, state.optimizer)
     rate, decay = learning_rate, rule.weight_decay
-    dense = apply(state.dense, updates, rate, decay)
+    dense = apply(state.dense, updates, rate, decay, rule.anchor, origin)
     tables = {name: move(optimizer, table, found[name][1], *merged[name], rate, decay) for name, table in state.tables.items()}
     return State(dense, optimizer_state, tables, scratch), after, loss
 

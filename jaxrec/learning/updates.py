@@ -14,7 +14,7 @@ from jaxrec.data.blocks import Block
 from jaxrec.learning.mesh import DATA, MODEL, sharding, size
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items
 from jaxrec.learning.optimizers import rate_at
-from jaxrec.learning.recipe import Recipe, RunOptions
+from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.spread import Spread, all_lanes, spread_over
 from jaxrec.learning.step import Rule, State, init_state, step
 from jaxrec.models.recommender import Model
@@ -85,7 +85,7 @@ def _run_updates(
         negative_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
         items = draw_items(source, negative_key, n_sample)
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
-        dropout = draw_dropout(dropout_key, recipe.run, model, block.mask.shape)
+        dropout = draw_dropout(dropout_key, recipe.run.dropout_p_embed, recipe.run.dropout_p_hidden, model, block.mask.shape)
         rate = optimizer.learning_rate * rate_at(optimizer.schedule, optimizer.warmup_updates, now.before + number, now.updates)
         *carry, loss = step(model, rule, {}, carry.state, block, carry.hidden, negatives, rate, dropout, spread)
         return Carry(*carry), total + loss * rule.scale
@@ -99,12 +99,12 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def draw_dropout(key: jax.Array, options: RunOptions, model: Model, shape: tuple[int, int]) -> tuple:
+def draw_dropout(key: jax.Array, p_embed: float, p_hidden: float, model: Model, shape: tuple[int, int]) -> tuple:
     """Dropout multipliers for a block of shape [lanes, T]: of the item rows, and of each layer's output."""
     embed_key, *keys = jax.random.split(key, 1 + len(model.options.units))
 
     def multipliers(key, p, width):
         return None if p == 0 or width == 0 else jax.random.bernoulli(key, 1 - p, (*shape, width)) / jnp.float32(1 - p)
 
-    hidden = [multipliers(key, options.dropout_p_hidden, units) for key, units in zip(keys, model.options.units, strict=True)]
-    return multipliers(embed_key, options.dropout_p_embed, model.embedding_dropout), None if hidden[0] is None else tuple(hidden)
+    hidden = [multipliers(key, p_hidden, units) for key, units in zip(keys, model.options.units, strict=True)]
+    return multipliers(embed_key, p_embed, model.embedding_dropout), None if hidden[0] is None else tuple(hidden)

@@ -11,7 +11,7 @@ Dimensions: dim of item rows and user vectors, T steps.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,18 @@ Params = Mapping[str, Any]
 
 TABLES = ("item_table", "item_bias", "input_table")
 """Parts read by rows: an update touches only the rows it uses."""
+
+
+LAST_AND_DENSE = "last_gru+dense"
+
+TRAINABLE = {
+    "dense": ("dense",),
+    "last_gru": ("last",),
+    LAST_AND_DENSE: ("last", "dense"),
+    "all_gru": ("lower", "last"),
+    "all_but_table": ("lower", "last", "dense"),
+}
+"""Parts that a user's device trains, by name of the choice."""
 
 
 class SharedParam(nnx.Param):
@@ -75,9 +87,12 @@ class Dense(nnx.Module):
 
 
 class Recommender(nnx.Module):
-    """GRU4Rec with an optional dense head; the last GRU layer and the dense head are personal (DeepRec)."""
+    """GRU4Rec with an optional dense head; by default the last GRU layer and the dense head are personal (DeepRec)."""
 
-    def __init__(self, options: ModelOptions, n_items: int, rngs: nnx.Rngs, unroll: bool = False):
+    def __init__(self, options: ModelOptions, n_items: int, rngs: nnx.Rngs, unroll: bool = False, trainable: str = LAST_AND_DENSE):
+        lower_param, last_param, dense_param = (
+            PersonalParam if part in TRAINABLE[trainable] else SharedParam for part in ("lower", "last", "dense")
+        )
         dims = (None if options.table == "one-hot" else options.embedding_dim, *options.units)
         self.item_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
         self.item_bias = SharedParam(jnp.zeros(n_items))
@@ -85,10 +100,10 @@ class Recommender(nnx.Module):
             self.input_table = SharedParam(uniform(rngs.params(), n_items, options.embedding_dim))
         if options.table == "one-hot":
             self.input_table = SharedParam(uniform(rngs.params(), n_items, options.units[0], blocks=3))
-        lower = [GRULayer(dims[i], dims[i + 1], SharedParam, rngs, unroll) for i in range(len(options.units) - 1)]
+        lower = [GRULayer(dims[i], dims[i + 1], lower_param, rngs, unroll) for i in range(len(options.units) - 1)]
         self.lower = nnx.Dict({f"layer_{i}": layer for i, layer in enumerate(lower)})
-        self.last = GRULayer(dims[-2], dims[-1], PersonalParam, rngs, unroll)
-        self.dense = Dense(dims[-1], options.embedding_dim, PersonalParam, rngs) if options.dense else None
+        self.last = GRULayer(dims[-2], dims[-1], last_param, rngs, unroll)
+        self.dense = Dense(dims[-1], options.embedding_dim, dense_param, rngs) if options.dense else None
 
     def encode(
         self, inputs: jax.Array, hidden: tuple[jax.Array, ...], reset: jax.Array, keep: tuple[jax.Array | None, ...]
@@ -117,14 +132,18 @@ class Model:
 
     Attributes:
       unroll: compile sequences without a loop, as the device needs.
+      trainable: what users' devices train, a name of `TRAINABLE`.
+      adapter_rank: they train updates of this rank instead of whole matrices (LoRA, Hu et al. 2021); 0: whole ones.
     """
 
     options: ModelOptions
     n_items: int
     unroll: bool = False
+    trainable: str = LAST_AND_DENSE
+    adapter_rank: int = 0
 
     def __post_init__(self):
-        module = nnx.eval_shape(lambda: Recommender(self.options, self.n_items, nnx.Rngs(0), self.unroll))
+        module = nnx.eval_shape(lambda: Recommender(self.options, self.n_items, nnx.Rngs(0), self.unroll, self.trainable))
         _, personal, _shared = nnx.split(module, PersonalParam, SharedParam)
         shapes = {name: part.shape[1:] for name, part in nnx.to_pure_dict(nnx.state(module)).items() if name in TABLES}
         for table in TABLES:  # encoding is given rows, never tables
@@ -144,8 +163,17 @@ class Model:
         return 0 if self.options.table == "one-hot" else self.options.embedding_dim
 
     def split(self, params: Params) -> tuple[dict, dict]:
-        """(shared, personal) parts of the parameters."""
+        """(shared, personal) parts of the parameters; with adapters all of them are shared, and the personal part is an adapter without
+        effect.
+
+        Raises:
+          InputError: a user's device would have nothing to train.
+        """
         personal = {name: part for name, part in params.items() if name in self.personal_parts}
+        if not jax.tree.leaves(personal):
+            raise InputError(f"--trainable: expected parts of the model, which has {', '.join(params)}; got {self.trainable}")
+        if self.adapter_rank:
+            return dict(params), {ADAPTER: new_adapter(personal, self.adapter_rank)}
         return {name: part for name, part in params.items() if name not in personal}, personal
 
     def zero_hidden(self, *rows: int) -> tuple[jax.Array, ...]:
@@ -157,9 +185,41 @@ class Model:
     ) -> tuple[jax.Array, tuple]:
         """`Recommender.encode` with the given parameters, of which tables are not needed; no dropout where `keep` is None."""
         keep = (None,) * len(self.options.units) if keep is None else keep
-        return nnx.merge(self._network, {name: part for name, part in params.items() if name not in TABLES}).encode(
-            inputs, hidden, reset, keep
-        )
+        network = nnx.merge(self._network, adapted({name: part for name, part in params.items() if name not in TABLES}))
+        return network.encode(inputs, hidden, reset, keep)
+
+
+ADAPTER = "adapter"
+
+
+class LowRank(NamedTuple):
+    """What is added to a matrix [n, m]: left [n, rank] @ right [rank, m]."""
+
+    left: jax.Array
+    right: jax.Array
+
+
+def new_adapter(parts: Params, rank: int) -> Params:
+    """An update of each array that changes nothing yet: of low rank for matrices, of the same shape for vectors."""
+
+    def update(number: int, leaf: jax.Array) -> Any:
+        if leaf.ndim != 2:
+            return jnp.zeros_like(leaf)
+        right = jax.random.normal(jax.random.key(number), (rank, leaf.shape[1])) / math.sqrt(rank)
+        return LowRank(jnp.zeros((leaf.shape[0], rank)), right)
+
+    leaves, structure = jax.tree.flatten(parts)
+    return jax.tree.unflatten(structure, [update(number, leaf) for number, leaf in enumerate(leaves)])
+
+
+def adapted(params: Params) -> dict:
+    """The parts with their adapter, where they have one, worked in."""
+    parts = {name: part for name, part in params.items() if name != ADAPTER}
+
+    def add(leaf: jax.Array, update: Any) -> jax.Array:
+        return leaf + (update.left @ update.right if isinstance(update, LowRank) else update)
+
+    return parts | {name: jax.tree.map(add, parts[name], update) for name, update in params.get(ADAPTER, {}).items()}
 
 
 def personal_mask(model: Model, params: Params) -> dict:
