@@ -100,6 +100,8 @@ def test_padding_has_no_influence(scorer, block):
         items=np.where(shown, block.items, 5).astype(np.int32),
         history_items=np.pad(block.history_items, ((0, 0), (0, 3)), constant_values=-1),
         history_counts=np.pad(block.history_counts, ((0, 0), (0, 3))),
+        history_decayed=np.pad(block.history_decayed, ((0, 0), (0, 3))),
+        history_ago=np.pad(block.history_ago, ((0, 0), (0, 3))),
     )
     np.testing.assert_array_equal(whole(scorer, wider), whole(scorer, block))
 
@@ -142,6 +144,8 @@ def scores_of(name: str, train: list[list[int]], session: list[int], n_items: in
         users=np.zeros(1, np.int32),
         history_items=np.append(items, -1)[None].astype(np.int32),
         history_counts=np.append(counts, 0)[None].astype(np.float32),
+        history_decayed=np.append(counts, 0)[None].astype(np.float32),
+        history_ago=np.zeros((1, len(items) + 1), np.float32),
     )
     fitted = BASELINES[name](dataset, range(len(train)))
     return np.asarray(fitted.scores(fitted.encode(block), 0, n_items))
@@ -201,6 +205,8 @@ def test_the_mixture_is_the_stated_one():
         users=np.zeros(1, np.int32),
         history_items=np.array([[2, 4]], np.int32),
         history_counts=np.array([[2, 1]], np.float32),
+        history_decayed=np.array([[2, 1]], np.float32),
+        history_ago=np.zeros((1, 2), np.float32),
     )
     everybody = (np.array([0, 2, 2, 0, 0]) + SMOOTHING * counts / clicks) / (4 + SMOOTHING)
     expected = [0.75 * counts / clicks + 0.25 * np.array([0, 0, 2, 1, 1]) / 4, 0.75 * everybody + 0.25 * np.array([1, 0, 2, 1, 1]) / 5]

@@ -37,6 +37,23 @@ def earlier(dataset, session):
     return Counter(int(dataset.items[e]) for s in own for e in range(offsets[s], offsets[s + 1]) if dataset.times[e] <= start)
 
 
+def told_one_by_one(dataset, session):
+    """The slow twin: {item: (decayed count, clicks since the last one)} when the session starts."""
+    own = [s for s in range(session) if dataset.users[s] == dataset.users[session] >= 0]
+    start, offsets = dataset.times[dataset.offsets[session]], dataset.offsets
+    clicks = [
+        (int(dataset.items[e]), len(own) - n)
+        for n, s in enumerate(own)
+        for e in range(offsets[s], offsets[s + 1])
+        if dataset.times[e] <= start
+    ]
+    found = {}
+    for number, (item, sessions_ago) in enumerate(clicks):
+        decayed, _ = found.get(item, (0.0, 0))
+        found[item] = decayed + 1 / (1 + sessions_ago), len(clicks) - 1 - number
+    return {item: (float(np.float32(decayed)), ago) for item, (decayed, ago) in found.items()}
+
+
 @settings(max_examples=100, deadline=None)
 @given(ROWS, st.integers(1, 20))
 def test_every_session_is_in_one_block_with_its_events_and_history(rows, predictions):
@@ -86,10 +103,12 @@ def test_histories_of_many_sessions_are_those_of_each(seed, asked, histories_at_
     dataset = dataclasses.replace(dataset, times=times)
     sessions = generator.integers(0, 12, asked)
     with mock.patch.object(blocks, "HISTORIES_AT_ONCE", histories_at_once):
-        row, items, counts = Histories(dataset).counts_before_each(sessions)
+        row, items, counts, decayed, ago = Histories(dataset).before_each(sessions)
     for number, session in enumerate(sessions):
         found = zip(items[row == number].tolist(), counts[row == number].tolist(), strict=True)
         assert list(found) == sorted(earlier(dataset, session).items())
+        times = zip(decayed[row == number].tolist(), ago[row == number].tolist(), strict=True)
+        assert list(times) == [value for _, value in sorted(told_one_by_one(dataset, session).items())]
     assert (np.diff(row) >= 0).all()
 
 
@@ -108,7 +127,7 @@ def test_predictions_are_of_the_next_click():
 
 def test_histories_that_are_not_asked_for_are_empty():
     dataset = dataset_from([("u", "a", 0), ("u", "b", 1), ("u", "a", 500), ("u", "b", 501)])
-    (block,) = session_blocks(dataset, range(2), predictions=2, with_histories=False)
+    (block,) = session_blocks(dataset, range(2), predictions=2, histories=False)
     assert block.history_items.tolist() == [[-1], [-1]] and block.history_counts.tolist() == [[0], [0]]
     (full,) = session_blocks(dataset, range(2), predictions=2)
     for name in ("items", "mask", "sessions", "users"):

@@ -13,7 +13,7 @@ from jaxrec.device.signatures import ExportOptions, ship, signatures
 from jaxrec.learning.step import Rule
 from jaxrec.models.recommender import Model, ModelOptions, Params
 
-ITEMS, WEIGHT = 30, 0.7
+ITEMS, WEIGHTS = 30, (0.7, -0.2, 0.5, 0.3, 1.1, -0.4, -0.9)
 OPTIONS = ExportOptions(context_length=4, candidates=6, top_k=3, train_rows=2, train_steps=3, train_negatives=5)
 MODELS = {
     "dense": ModelOptions(units=(12,), embedding_dim=8),
@@ -35,14 +35,14 @@ def random_model(name: str, seed: int = 0) -> tuple[Model, Params]:
 def functions(name: str, precision: str = "float32") -> dict[str, Any]:
     """The signatures' functions by name, in JAX."""
     model, params = random_model(name)
-    shipped, personal = ship(model, params, WEIGHT, OFFSETS, RULES[name], precision)
+    shipped, personal = ship(model, params, OFFSETS, RULES[name], precision)
     return {entry.name: jax.jit(entry.function) for entry in signatures(shipped, personal, OPTIONS)}
 
 
 def export_to(folder: Path, name: str, precision: str = "float32", seed: int = 0) -> dict[str, Any]:
     """Export one of `MODELS`; returns the manifest."""
     model, params = random_model(name, seed)
-    return export(model, params, WEIGHT, OFFSETS, dataclasses.replace(OPTIONS, precision=precision), folder, RULES[name])
+    return export(model, params, WEIGHTS, OFFSETS, dataclasses.replace(OPTIONS, precision=precision), folder, RULES[name])
 
 
 def random_block(

@@ -122,11 +122,14 @@ def test_preparing_data_needs_no_jax():
 
 def test_a_device_needs_numpy_and_the_runtime_alone():
     known = modules(ROOT)
-    for name in ("jaxrec", "jaxrec.device", "jaxrec.device.runtime"):
+    reached, ahead = set(), {"jaxrec", "jaxrec.device", "jaxrec.data", "jaxrec.device.runtime"}
+    while ahead:
+        reached |= ahead
+        ahead = set().union(*(imports(known[name], known) & known.keys() for name in ahead)) - reached
+    assert {"jaxrec.data.own_history", "jaxrec.files"} <= reached
+    for name in reached:
         foreign = top_levels(known[name]) - sys.stdlib_module_names
         assert foreign <= {"numpy", "ai_edge_litert", "jaxrec"}, name
-        own = {other for other in imports(known[name], known) if other.split(".")[0] == "jaxrec"}
-        assert all(folder(other) == ROOM or other == "jaxrec.device.runtime" for other in own), own
     for name, path in known.items():
         if folder(name) == ROOM:
             assert top_levels(path) <= sys.stdlib_module_names | {"jaxrec"}, name

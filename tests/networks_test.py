@@ -8,8 +8,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from world import N_ITEMS, dataset_of, small_model
 
 from jaxrec.data.blocks import session_blocks
+from jaxrec.data.own_history import FEATURES, own_items
 from jaxrec.evaluation import networks
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16, own_counts, score_items
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16, score_items
 
 USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
 
@@ -109,65 +110,43 @@ def test_rows_without_a_user_take_the_global_model():
     close({key: value for key, value in found.items() if key[0] < 4}, {key: value for key, value in of_all.items() if key[0] < 4})
 
 
-def counted(dataset):
-    """Own clicks up to and including each step: earlier sessions of the user and this one, counted in plain Python."""
-    found = {}
-    for session in range(dataset.n_sessions):
-        counts = np.zeros(N_ITEMS)
-        for earlier in range(session):
-            if dataset.users[earlier] == dataset.users[session] >= 0:
-                np.add.at(counts, dataset.session(earlier), 1)
-        for step, item in enumerate(dataset.session(session)[:-1]):
-            counts[item] += 1
-            found[session, step] = counts.copy()
-    return found
+WEIGHTS = tuple(np.linspace(-1.5, 2, len(FEATURES)))
 
 
-def own(block, start=0, stop=N_ITEMS):
-    return np.asarray(own_counts(block, start, stop))[: block.mask.sum()]
+def test_without_weights_the_history_prior_is_the_base_alone():
+    model, params = small_model()
+    base = GlobalScorer(model, params)
+    close(scored(WithHistory(base, (0.0,) * len(FEATURES)), blocks_of(world())), scored(base, blocks_of(world())), atol=0)
 
 
 @pytest.mark.parametrize("users", [USERS, [-1] * 9])
-def test_own_counts_are_those_of_earlier_sessions_and_this_one(users):
-    dataset = world(users)
-    expected = counted(dataset)
+def test_the_history_prior_adds_to_own_items_what_their_features_weigh(users):
+    model, params = small_model()
+    dataset, base = world(users), GlobalScorer(model, params)
+    before, expected = scored(base, blocks_of(dataset)), {}
     for block in blocks_of(dataset):
-        counts = own(block)
-        for place, (row, step) in enumerate(zip(*np.nonzero(block.mask), strict=True)):
-            np.testing.assert_array_equal(counts[place], expected.pop((int(block.sessions[row]), int(step))))
-    assert not expected
+        own, (row, step) = own_items(block), np.nonzero(block.mask)
+        for place in range(len(row)):
+            key, here = (int(block.sessions[row[place]]), int(step[place])), own.prediction == place
+            expected[key] = before[key].copy()
+            expected[key][own.items[here]] += own.features[here] @ WEIGHTS
+    close(scored(WithHistory(base, WEIGHTS), blocks_of(dataset)), expected, atol=1e-5)
 
 
-def test_slices_of_own_counts_are_parts_of_the_whole():
-    for block in blocks_of(world()):
-        parts = [own(block, start, min(start + 7, N_ITEMS)) for start in range(0, N_ITEMS, 7)]
-        np.testing.assert_array_equal(np.concatenate(parts, -1), own(block))
-
-
-def test_padding_is_no_click():
-    for block in blocks_of(world()):
-        clicks = block.mask.cumsum(-1) + block.history_counts.sum(-1)[:, None]
-        np.testing.assert_array_equal(own(block).sum(-1), clicks[block.mask])
-
-
-def test_no_history_weight_is_the_base_alone():
+def test_slices_of_items_are_parts_of_the_whole_with_the_history_prior():
     model, params = small_model()
-    base = GlobalScorer(model, params)
-    close(scored(WithHistory(base, 0.0), blocks_of(world())), scored(base, blocks_of(world())), atol=0)
-
-
-def test_the_history_prior_adds_the_logarithm_of_own_clicks():
-    model, params = small_model()
-    dataset, base = world(), GlobalScorer(model, params)
-    before, clicks = scored(base, blocks_of(dataset)), counted(dataset)
-    close(scored(WithHistory(base, 1.5), blocks_of(dataset)), {key: before[key] + 1.5 * np.log1p(clicks[key]) for key in before})
+    scorer = WithHistory(GlobalScorer(model, params), WEIGHTS)
+    for block in blocks_of(world()):
+        encoded = scorer.encode(block)
+        parts = [scorer.scores(encoded, start, min(start + 7, N_ITEMS)) for start in range(0, N_ITEMS, 7)]
+        np.testing.assert_allclose(np.concatenate(parts, -1), scorer.scores(encoded, 0, N_ITEMS), atol=1e-5)
 
 
 def _scorers():
     model, params = small_model(units=(6, 4))
     shared, stack, _ = stacked(model, params)
     base, personal = GlobalScorer(model, params), PersonalScorer(model, shared, stack, np.array([2, 0, 3, 1], np.int32))
-    return {"global": base, "personal": personal, "with history": WithHistory(personal, 2.0)}
+    return {"global": base, "personal": personal, "with history": WithHistory(personal, WEIGHTS)}
 
 
 @pytest.mark.parametrize("name", ["global", "personal", "with history"])

@@ -54,6 +54,8 @@ def block_of(session: list[int], history: list[int], user: int = 0) -> SessionBl
         users=np.full(1, user, np.int32),
         history_items=np.append(items, -1)[None].astype(np.int32),
         history_counts=np.append(counts, 0)[None].astype(np.float32),
+        history_decayed=np.append(counts, 0)[None].astype(np.float32),
+        history_ago=np.zeros((1, len(items) + 1), np.float32),
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from device_world import ITEMS, MODELS, OFFSETS, OPTIONS, RULES, WEIGHT, functions, random_block, random_model
+from device_world import ITEMS, MODELS, OFFSETS, OPTIONS, RULES, functions, random_block, random_model
 
 from jaxrec.data.blocks import Block
 from jaxrec.device.signatures import ExportOptions, ship, signatures
@@ -30,20 +30,20 @@ def vector_after(name, events):
     return np.asarray(model.encode(params, rows, model.zero_hidden(), jnp.zeros(len(events), bool))[0][-1])
 
 
-def recommend(name, context, length, candidates, counts=NONE, precision="float32"):
+def recommend(name, context, length, candidates, bonus=NONE, precision="float32"):
     _, personal = (model := random_model(name))[0].split(model[1])
     return functions(name, precision)["recommend"](
-        personal=personal, context=context, length=np.int32(length), candidates=candidates, own_counts=counts
+        personal=personal, context=context, length=np.int32(length), candidates=candidates, bonus=bonus
     )
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_rows_times_user_vector_plus_bias_plus_history(name):
     _, params = random_model(name)
-    candidates, counts = ids(4, 9, 1, 22, 17, 3), np.array([0, 2, 0, 5, 1, 0], np.float32)
-    found = recommend(name, ids(5, 6, 29, 29), 2, candidates, counts)
+    candidates, bonus = ids(4, 9, 1, 22, 17, 3), np.array([0, 2, 0, 1.5, -1, 0], np.float32)
+    found = recommend(name, ids(5, 6, 29, 29), 2, candidates, bonus)
     vector = vector_after(name, [5, 6])
-    scores = params["item_table"][candidates] @ vector + params["item_bias"][candidates] + WEIGHT * np.log(1 + counts)
+    scores = params["item_table"][candidates] @ vector + params["item_bias"][candidates] + bonus
     best = np.argsort(-scores)[:3]
     np.testing.assert_allclose(found["user_vector"], vector, atol=1e-6)
     np.testing.assert_array_equal(found["items"], candidates[best])
@@ -75,7 +75,7 @@ def test_equal_scores_keep_the_order_of_the_candidates():
     np.testing.assert_array_equal(found["items"], [6, 6, 6])
     model, params = random_model("dense")
     tied = {**params, "item_table": np.zeros_like(params["item_table"]), "item_bias": np.zeros_like(params["item_bias"])}
-    shipped, personal = ship(model, tied, 0.0, OFFSETS, RULES["dense"], "float32")
+    shipped, personal = ship(model, tied, OFFSETS, RULES["dense"], "float32")
     entry = signatures(shipped, personal, OPTIONS)[0]
     found = entry.function(**{**entry.example, "candidates": jnp.array(ids(9, 2, 7, 1, 3, 0))})
     np.testing.assert_array_equal(found["items"], [9, 2, 7])
@@ -84,13 +84,11 @@ def test_equal_scores_keep_the_order_of_the_candidates():
 @pytest.mark.parametrize("precision", ("float32", "float16", "int8"))
 def test_the_catalogue_is_ranked_as_candidates_are(precision):
     _, personal = (model := random_model("layers"))[0].split(model[1])
-    counts = np.arange(ITEMS, dtype=np.float32) % 4
-    of_all = functions("layers", precision)["recommend_all"](
-        personal=personal, context=ids(3, 1, 4, 0), length=np.int32(3), own_counts=counts
-    )
+    bonus = np.arange(ITEMS, dtype=np.float32) % 4
+    of_all = functions("layers", precision)["recommend_all"](personal=personal, context=ids(3, 1, 4, 0), length=np.int32(3), bonus=bonus)
     best = np.asarray(of_all["items"])
     some = np.concatenate([best[::-1], np.setdiff1d(np.arange(ITEMS), best)[:3]]).astype(np.int32)
-    found = recommend("layers", ids(3, 1, 4, 0), 3, some, counts[some], precision)
+    found = recommend("layers", ids(3, 1, 4, 0), 3, some, bonus[some], precision)
     np.testing.assert_array_equal(found["items"], best)
     np.testing.assert_allclose(found["scores"], of_all["scores"], atol=1e-5)
 
@@ -135,7 +133,7 @@ def test_a_block_without_predictions_changes_nothing():
 
 def test_encoding_leaves_personal_parameters_alone():
     model, params = random_model("dense")
-    _, personal = ship(model, params, WEIGHT, OFFSETS, RULES["dense"], "int8")
+    _, personal = ship(model, params, OFFSETS, RULES["dense"], "int8")
     jax.tree.map(np.testing.assert_array_equal, personal, model.split(params)[1])
     assert bytes_of(personal) == 4 * (8 * 36 + 12 * 36 + 36 + 36 + 12 * 8 + 8)
 

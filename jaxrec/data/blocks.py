@@ -41,6 +41,7 @@ class SessionBlock(NamedTuple):
       users: user index of each row, [rows]; -1 without users and in padding rows.
       history_items: distinct items that the user clicked before the session started, in any period, [rows, K] int32; -1 where padded.
       history_counts: how often, [rows, K] float32; 0 where padded.
+      history_decayed, history_ago: as in `Past`, [rows, K] float32; 0 where padded.
     """
 
     items: np.ndarray
@@ -49,6 +50,8 @@ class SessionBlock(NamedTuple):
     users: np.ndarray
     history_items: np.ndarray
     history_counts: np.ndarray
+    history_decayed: np.ndarray
+    history_ago: np.ndarray
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """(row, step) of every prediction, in this order, [P] each.
@@ -79,6 +82,41 @@ def runs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return number, np.arange(len(number)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
+class Past(NamedTuple):
+    """What was clicked before a session, one entry per row and distinct item, in this order, [E] each.
+
+    Time is told in the user's own sessions and clicks: it means the same in a log of seconds and in one of days.
+
+    Attributes:
+      row, items: whose past it is, and the item.
+      counts: clicks on the item.
+      decayed: the same, a click that lies n sessions back counting 1 / (1 + n).
+      ago: clicks on other items since the last one on it.
+    """
+
+    row: np.ndarray
+    items: np.ndarray
+    counts: np.ndarray
+    decayed: np.ndarray
+    ago: np.ndarray
+
+
+def summarise(row: np.ndarray, items: np.ndarray, sessions_ago: np.ndarray) -> Past:
+    """The past that clicks amount to.
+
+    Args:
+      row, items, sessions_ago: of every click, row by row and in order of time, [clicks] each; the session before the one at hand is 1 ago.
+    """
+    width = int(items.max(initial=0)) + 1
+    found, where, counts = np.unique(row * width + items, return_inverse=True, return_counts=True)
+    decayed = np.bincount(where, 1 / (1 + sessions_ago), len(found))
+    last = np.zeros(len(found), np.int64)
+    last[where] = np.arange(len(row))  # of several clicks on one item the latest stays
+    row, items = np.divmod(found, width)
+    after = np.cumsum(np.bincount(row, counts))[row] - 1 if len(row) else counts
+    return Past(row, items, counts.astype(np.float32), decayed.astype(np.float32), (after - last).astype(np.float32))
+
+
 class Histories:
     """Every user's own events in order of time, for the items that a user clicked before a given session.
 
@@ -107,28 +145,27 @@ class Histories:
         asked = (sessions >= first) & (sessions < before)
         return sessions[asked], np.bincount(row[asked], minlength=len(users))
 
-    def counts_before_each(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(row, item, count), in this order, of what the user of sessions[row] clicked before that session started."""
+    def before_each(self, sessions: np.ndarray) -> Past:
+        """What the user of sessions[row] clicked before that session started."""
         firsts = range(0, len(sessions), HISTORIES_AT_ONCE)
-        parts = [self._count(sessions[first : first + HISTORIES_AT_ONCE]) for first in firsts]
-        row, items, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return row + np.repeat(firsts, [len(part[0]) for part in parts]), items, counts
+        parts = [self._summarise(sessions[first : first + HISTORIES_AT_ONCE]) for first in firsts]
+        parts = [part._replace(row=part.row + first) for first, part in zip(firsts, parts, strict=True)]
+        return Past(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _count(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _summarise(self, sessions: np.ndarray) -> Past:
         offsets, items, times = self._dataset.offsets, self._dataset.items, self._dataset.times
         users, place = self._dataset.users[sessions], self._place[sessions]
         begin = np.where(users < 0, place, self._first[users])
         row, before = runs(place - begin)
         earlier = self._sessions[begin[row] + before]
         number, step = runs(offsets[earlier + 1] - offsets[earlier])
-        event, row = offsets[earlier][number] + step, row[number]
+        event, row, ago = offsets[earlier][number] + step, row[number], ((place - begin)[row] - before)[number]
         known = times[event] <= times[offsets[sessions]][row]
-        found, counts = np.unique(row[known] * self._dataset.n_items + items[event[known]], return_counts=True)
-        return *np.divmod(found, self._dataset.n_items), counts
+        return summarise(row[known], items[event[known]], ago[known])
 
 
 def session_blocks(
-    dataset: Dataset, sessions: Sequence[int], predictions: int = 2048, with_histories: bool = True
+    dataset: Dataset, sessions: Sequence[int], predictions: int = 2048, histories: Histories | bool = True
 ) -> Iterator[SessionBlock]:
     """Pad sessions of similar length into blocks of about `predictions` steps; every session is in exactly one block.
 
@@ -136,14 +173,14 @@ def session_blocks(
     most blocks then have as many predictions as the block before.
 
     Args:
-      with_histories: False leaves every history empty, for models that do not read it.
+      histories: what users clicked before, where it is at hand already; False leaves every history empty, for models that do not read it.
     """
     sessions = np.asarray(sessions, np.int64)
     steps = dataset.offsets[sessions + 1] - dataset.offsets[sessions] - 1
     order = np.argsort(steps, kind="stable")
     sessions, steps = sessions[order], steps[order]
     widths = np.array([round_up(n) for n in range(steps.max(initial=0) + 1)])[steps]
-    histories = Histories(dataset) if with_histories else None
+    histories = Histories(dataset) if histories is True else histories or None
     for width in np.unique(widths):
         of_width = sessions[widths == width]
         rows = max(1, predictions // int(width))
@@ -152,8 +189,8 @@ def session_blocks(
 
 
 def _session_block(dataset: Dataset, histories: Histories | None, sessions: np.ndarray, rows: int, width: int) -> SessionBlock:
-    row, items, counts = (np.zeros(0, np.int64),) * 3 if histories is None else histories.counts_before_each(sessions)
-    held = np.bincount(row, minlength=len(sessions))
+    past = Past(*(np.zeros(0, np.int64),) * 5) if histories is None else histories.before_each(sessions)
+    held = np.bincount(past.row, minlength=len(sessions))
     distinct = round_up(held.max())
     block = SessionBlock(
         items=np.zeros((rows, width + 1), np.int32),
@@ -162,10 +199,14 @@ def _session_block(dataset: Dataset, histories: Histories | None, sessions: np.n
         users=np.full(rows, -1, np.int32),
         history_items=np.full((rows, distinct), -1, np.int32),
         history_counts=np.zeros((rows, distinct), np.float32),
+        history_decayed=np.zeros((rows, distinct), np.float32),
+        history_ago=np.zeros((rows, distinct), np.float32),
     )
     place = runs(held)[1]
-    block.history_items[row, place] = items
-    block.history_counts[row, place] = counts
+    block.history_items[past.row, place] = past.items
+    block.history_counts[past.row, place] = past.counts
+    block.history_decayed[past.row, place] = past.decayed
+    block.history_ago[past.row, place] = past.ago
     first, lengths = dataset.offsets[sessions], dataset.offsets[sessions + 1] - dataset.offsets[sessions]
     row, place = runs(lengths)
     block.items[row, place] = dataset.items[first[row] + place]

@@ -8,18 +8,20 @@ import hashlib
 import importlib.metadata
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxrec.data.own_history import FEATURES
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
 from jaxrec.device.runtime import MANIFEST, MODEL, PERSONAL, STATE, write_state
 from jaxrec.device.signatures import ExportOptions, Signature, ship, signatures
 from jaxrec.files import whole_file, write_json
-from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.personal_recipe import PersonalOptions
 from jaxrec.learning.step import Rule
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
@@ -33,7 +35,7 @@ PACKAGES = ("jax", "litert-converter", "ai-edge-litert")
 def export(
     model: Model,
     params: Params,
-    history_weight: float,
+    history: Sequence[float],
     offset_table: np.ndarray,
     options: ExportOptions,
     folder: Path,
@@ -44,7 +46,7 @@ def export(
 
     Args:
       params: shared and personal parameters; the personal ones are what a device starts from.
-      history_weight: of the history prior.
+      history: weights of the history prior, one for each of `jaxrec.data.own_history.FEATURES`; the runtime reads them in the manifest.
       offset_table: added to the score of an item as a drawn negative, [items].
       rule: how the device learns.
       vocabulary: file that tells which item has which index; copied.
@@ -55,7 +57,7 @@ def export(
     """
     began = time.perf_counter()
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        shipped, personal = ship(model, params, history_weight, offset_table, rule, options.precision)
+        shipped, personal = ship(model, params, offset_table, rule, options.precision)
         entries = signatures(shipped, personal, options)
         flatbuffer = to_tflite(entries)
         errors = measure_parity(entries, model.n_items, flatbuffer)
@@ -63,7 +65,7 @@ def export(
         "model_bytes": len(flatbuffer),
         "sha256": hashlib.sha256(flatbuffer).hexdigest(),
         "precision": options.precision,
-        "history_weight": float(history_weight),
+        "history": dict(zip(FEATURES, map(float, history), strict=True)),
         "rule": dataclasses.asdict(rule),
         "items": model.n_items,
         "vocabulary": None if vocabulary is None else vocabulary.name,

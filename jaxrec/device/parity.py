@@ -73,7 +73,7 @@ def random_inputs(inputs: Mapping[str, np.ndarray], n_items: int, rng: np.random
     for name in ("context", "candidates", "items", "item", "negatives"):
         drawn[name] = lambda shape: rng.integers(0, n_items, shape, dtype=np.int32)
     drawn["length"] = lambda _: np.int32(rng.integers(1, len(inputs["context"]) + 1))
-    drawn["own_counts"] = lambda shape: rng.poisson(0.3, shape).astype(np.float32)
+    drawn["bonus"] = lambda shape: (rng.poisson(0.3, shape) * rng.normal(size=shape)).astype(np.float32)
     drawn["mask"] = lambda shape: rng.random(shape) < 0.9
     drawn["learning_rate"] = lambda _: np.float32(0.1)
     return {name: np.asarray(drawn[name](value.shape)) for name, value in inputs.items() if name in drawn}

@@ -1,13 +1,14 @@
 """The device's side: recommend, follow clicks, learn, keep what was learnt. Needs NumPy and ai_edge_litert, nothing else.
 
     device = DeviceModel.load("runs/shop/device")
-    best = device.recommend(context=[12, 7], candidates=[3, 4, 5])
+    past = past_of([[3, 9], [12, 3, 3]])
+    best = device.recommend(context=[12, 7], candidates=[3, 4, 5], past=past)
     device.train_on(items, mask, negatives, learning_rate=0.003)
     device.save("me.npz")
 
 Items are indices of the vocabulary that was exported with the model.
 
-Dimensions: C events of context, N candidates, k results, R x T steps of a training block, n negatives, dim of user vectors.
+Dimensions: C events of context, N candidates, K own items, k results, R x T steps of a training block, n negatives, dim of user vectors.
 """
 
 import math
@@ -18,12 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec.data.own_history import FEATURES, Past, own_items_now, past_of
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, sha256, whole_file
 
 MODEL, MANIFEST, PERSONAL = "model.tflite", "manifest.json", "personal.npz"
 STATE = ("personal.", "optimizer.")
 """How the names of what a user's device keeps and trains begin."""
+NOTHING = past_of([])
+"""The past of a user who has no earlier sessions."""
 FINGERPRINT = "fingerprint"
 """The entry of a file of personal parameters that names the model it belongs to."""
 
@@ -74,22 +78,33 @@ class DeviceModel:
         interpreter = Interpreter(model_path=str(folder / MODEL), num_threads=threads)
         return cls(interpreter, manifest, read_state(folder / PERSONAL, manifest))
 
-    def recommend(self, context: Sequence[int], candidates: Sequence[int], own_counts: Sequence[float] | None = None) -> Recommendation:
+    def recommend(self, context: Sequence[int], candidates: Sequence[int], past: Past = NOTHING) -> Recommendation:
         """The best of some candidates.
 
         Args:
-          context: items of the running session, oldest first; only the last C count.
+          context: items of the running session, oldest first; of them the network reads the last C.
           candidates: items to rank, at most N.
-          own_counts: how often the user clicked each candidate before; never, where not given.
+          past: the user's earlier sessions as `past_of` sums them up, for the history prior; once per session is enough.
         """
-        counts = np.zeros(len(candidates), np.float32) if own_counts is None else own_counts
-        given = {"candidates": (candidates, -1), "own_counts": (counts, 0)}
-        return self._best("recommend", context, given)
+        own, bonus = self.own_bonus(context, past)
+        wanted = np.asarray(candidates, np.int64)
+        place = np.searchsorted(own, wanted).clip(max=max(len(own) - 1, 0))
+        found = np.where(own[place] == wanted, bonus[place], 0) if len(own) else np.zeros(len(wanted))
+        return self._best("recommend", context, {"candidates": (candidates, -1), "bonus": (found, 0)})
 
-    def recommend_all(self, context: Sequence[int], own_counts: np.ndarray | None = None) -> Recommendation:
-        """The best of the whole catalogue; `own_counts` [items] as in `recommend`."""
-        counts = np.zeros(0, np.float32) if own_counts is None else own_counts
-        return self._best("recommend_all", context, {"own_counts": (counts, 0)})
+    def recommend_all(self, context: Sequence[int], past: Past = NOTHING) -> Recommendation:
+        """The best of the whole catalogue; as `recommend`."""
+        own, bonus = self.own_bonus(context, past)
+        whole = np.zeros(self.manifest["items"], np.float32)
+        known = (own >= 0) & (own < len(whole))
+        whole[own[known]] = bonus[known]
+        return self._best("recommend_all", context, {"bonus": whole})
+
+    def own_bonus(self, context: Sequence[int], past: Past) -> tuple[np.ndarray, np.ndarray]:
+        """(the user's own items in ascending order [K], what the history prior adds to their scores [K])."""
+        weights = np.array([self.manifest["history"][name] for name in FEATURES], np.float32)
+        own, features = own_items_now(past, context)
+        return own, features @ weights
 
     def click(self, item: int) -> np.ndarray:
         """Follow one click of the running session; returns the user vector after it, [dim]."""

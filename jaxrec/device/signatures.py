@@ -1,8 +1,8 @@
 """What the device runs, as pure JAX functions: recommend, recommend_all, step and train.
 
-Shared parameters, history weight and offsets of negatives are constants of these functions; personal parameters and the optimizer's state
-are inputs, because every user has others. Nothing is computed here that training and evaluation do not compute: the network is `Model`, the
-update is `step`.
+Shared parameters and offsets of negatives are constants of these functions; personal parameters, the optimizer's state and what the history
+prior adds are inputs, because every user has others. Nothing is computed here that training and evaluation do not compute: the network is
+`Model`, the update is `step`.
 
 Dimensions: C events of context, N candidates, k results, R x T steps of a training block, n negatives, dim of item rows and user vectors.
 """
@@ -19,13 +19,12 @@ import numpy as np
 from jaxrec.compression.rows import ENCODINGS
 from jaxrec.data.blocks import Block
 from jaxrec.errors import InputError
-from jaxrec.learning.losses import MASKED
+from jaxrec.learning.losses import FULL, LOSSES, MASKED
 from jaxrec.learning.negatives import Negatives
 from jaxrec.learning.step import Rule, State, init_state
 from jaxrec.learning.step import step as update
-from jaxrec.models.history import history_bonus
 from jaxrec.models.leaves import named
-from jaxrec.models.recommender import Model, Params
+from jaxrec.models.recommender import TABLES, Model, Params, adapted
 from jaxrec.options import Options, option
 
 ENCODED_TABLES = ("item_table", "input_table")
@@ -56,16 +55,16 @@ class Shipped:
     Attributes:
       model: unrolled, because the device's runtime has no loop.
       shared: shared parameters; item tables may be encoded.
-      history_weight: of the history prior; 0 switches it off.
       offsets: added to the score of an item as a drawn negative in training, [items].
       rule: how a device learns.
+      origin: personal parameters that the rule's anchor pulls to; None without anchor.
     """
 
     model: Model
     shared: Params
-    history_weight: float
     offsets: jax.Array
     rule: Rule
+    origin: Params | None = None
 
     def known(self, items: jax.Array) -> jax.Array:
         """True where a number names an item of the table."""
@@ -93,21 +92,38 @@ class Signature(NamedTuple):
         return named(jax.eval_shape(lambda inputs: self.function(**inputs), self.example))
 
 
-def ship(model: Model, params: Params, history_weight: float, offsets: np.ndarray, rule: Rule, precision: str) -> tuple[Shipped, Params]:
-    """(what all devices get, what each user's device starts from), on the processor, the item tables encoded as `precision` says."""
+def ship(model: Model, params: Params, offsets: np.ndarray, rule: Rule, precision: str) -> tuple[Shipped, Params]:
+    """(what all devices get, what each user's device starts from), on the processor, the item tables encoded as `precision` says.
+
+    Raises:
+      InputError: a device cannot learn by this rule.
+    """
+    check_device_rule(rule)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         # By way of NumPy: an array that is bound to its device would be exported with a sharding, which the converter does not read.
         shared, personal = model.split(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dict(params)))
         encoded = {name: ENCODINGS[precision](np.asarray(shared[name])) for name in ENCODED_TABLES if name in shared}
         offsets = jnp.asarray(np.asarray(offsets, np.float32))
-    return Shipped(dataclasses.replace(model, unroll=True), {**shared, **encoded}, float(history_weight), offsets, rule), personal
+    return Shipped(
+        dataclasses.replace(model, unroll=True), {**shared, **encoded}, offsets, rule, personal if rule.anchor else None
+    ), personal
+
+
+def check_device_rule(rule: Rule) -> None:
+    """Refuse a rule that a device cannot learn by.
+
+    Raises:
+      InputError: the loss is over all items.
+    """
+    if rule.loss == FULL:
+        raise InputError(f"--personal_loss: expected one of {', '.join(LOSSES)} for a device; got {FULL}")
 
 
 def signatures(shipped: Shipped, personal: Params, options: ExportOptions) -> list[Signature]:
     """All signatures, with examples: the given personal parameters, a new optimizer, zeros elsewhere."""
     model, rows, steps = shipped.model, options.train_rows, options.train_steps
     context = {"personal": personal, "context": _ids(options.context_length), "length": _ids()}
-    candidates = {"candidates": _ids(options.candidates), "own_counts": jnp.zeros(options.candidates)}
+    candidates = {"candidates": _ids(options.candidates), "bonus": jnp.zeros(options.candidates)}
     click = {"personal": personal, "hidden": model.zero_hidden(), "item": _ids()}
     state = {"personal": personal, "optimizer": init_state(shipped.rule, personal).optimizer}
     block = {"items": _ids(rows, steps + 1), "mask": jnp.zeros((rows, steps), bool)}
@@ -115,7 +131,7 @@ def signatures(shipped: Shipped, personal: Params, options: ExportOptions) -> li
     best_of_all = partial(recommend_all, shipped, min(options.top_k, model.n_items))
     return [
         Signature("recommend", partial(recommend, shipped, options.top_k), {**context, **candidates}),
-        Signature("recommend_all", best_of_all, {**context, "own_counts": jnp.zeros(model.n_items)}),
+        Signature("recommend_all", best_of_all, {**context, "bonus": jnp.zeros(model.n_items)}),
         Signature("step", partial(step, shipped), click),
         Signature("train", partial(train, shipped), {**state, **block, **learning}),
     ]
@@ -126,7 +142,7 @@ def _ids(*shape: int) -> jax.Array:
 
 
 def recommend(
-    shipped: Shipped, top_k: int, personal: Params, context: jax.Array, length: jax.Array, candidates: jax.Array, own_counts: jax.Array
+    shipped: Shipped, top_k: int, personal: Params, context: jax.Array, length: jax.Array, candidates: jax.Array, bonus: jax.Array
 ) -> dict[str, jax.Array]:
     """The best of the candidates.
 
@@ -134,7 +150,7 @@ def recommend(
       context: events of the session so far, oldest first, [C] int32; what stands at `length` and after does not matter.
       length: events in the context, [] int32; with 0 the state before the first event ranks.
       candidates: items to rank, [N] int32; -1 (or any number that names no item) is padding. An item given twice may be returned twice.
-      own_counts: the user's own clicks on each candidate, [N] float32.
+      bonus: what the history prior adds to the score of each candidate, [N] float32; 0 for items that are not the user's own.
 
     Returns:
       items [k] int32, the earlier candidate first among equals, -1 where there are fewer than k candidates; scores [k]; user_vector [dim].
@@ -142,17 +158,17 @@ def recommend(
     vector = user_vector(shipped, personal, context, length)
     known, rows = shipped.known(candidates), shipped.clip(candidates)
     scores = shipped.shared["item_table"][rows] @ vector + shipped.shared["item_bias"][rows]
-    scores = jnp.where(known, scores + history_bonus(shipped.history_weight, own_counts), MASKED)
+    scores = jnp.where(known, scores + bonus, MASKED)
     scores, best = jax.lax.top_k(scores, top_k)
     return {"items": jnp.where(known, candidates, -1)[best], "scores": scores, "user_vector": vector}
 
 
 def recommend_all(
-    shipped: Shipped, top_k: int, personal: Params, context: jax.Array, length: jax.Array, own_counts: jax.Array
+    shipped: Shipped, top_k: int, personal: Params, context: jax.Array, length: jax.Array, bonus: jax.Array
 ) -> dict[str, jax.Array]:
-    """The best of the whole catalogue; as `recommend`, with `own_counts` [items] float32 of every item."""
+    """The best of the whole catalogue; as `recommend`, with `bonus` [items] float32 of every item."""
     vector = user_vector(shipped, personal, context, length)
-    scores = shipped.shared["item_table"] @ vector + shipped.shared["item_bias"] + history_bonus(shipped.history_weight, own_counts)
+    scores = shipped.shared["item_table"] @ vector + shipped.shared["item_bias"] + bonus
     scores, best = jax.lax.top_k(scores, top_k)
     return {"items": best, "scores": scores, "user_vector": vector}
 
@@ -196,14 +212,17 @@ def train(
     against = Negatives(drawn, shipped.offsets[drawn], jnp.zeros(mask.shape))
     hidden = shipped.model.zero_hidden(len(items))
     state = State(personal, optimizer, {})
-    state, _, loss = update(shipped.model, shipped.rule, shipped.shared, state, block, hidden, against, learning_rate)
+    state, _, loss = update(
+        shipped.model, shipped.rule, shipped.shared, state, block, hidden, against, learning_rate, origin=shipped.origin
+    )
     return {"personal": state.dense, "optimizer": state.optimizer, "loss": loss}
 
 
 def user_vector(shipped: Shipped, personal: Params, context: jax.Array, length: jax.Array) -> jax.Array:
     """User vector after the first `length` events of the context, [dim]; without any, what the head makes of the zero state."""
     vectors, _ = _encode(shipped, personal, context, shipped.model.zero_hidden())
-    before = personal["dense"]["bias"] if "dense" in personal else jnp.zeros_like(vectors[0])
+    parts = adapted({name: part for name, part in {**shipped.shared, **personal}.items() if name not in TABLES})
+    before = parts["dense"]["bias"] if "dense" in parts else jnp.zeros_like(vectors[0])
     return jnp.concatenate([before[None], vectors])[jnp.clip(length, 0, len(context))]
 
 

@@ -1,9 +1,10 @@
 """Scorers of the recommender: one model for all users, or each user's own, with or without the history prior.
 
-Dimensions: rows x T steps and P predictions of a block, dim of item rows, K distinct items of a history.
+Dimensions: rows x T steps and P predictions of a block, dim of item rows.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.data.blocks import SessionBlock
+from jaxrec.data.own_history import filled_up, own_items
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.models.history import history_bonus
+from jaxrec.models.history import with_bonus
 from jaxrec.models.recommender import Model, Params
 
 ROWS_AT_ONCE = 64
@@ -68,30 +70,45 @@ class PersonalScorer:
         )
 
 
+def stack_users(model: Model, shared: Params, start: Params, found: Sequence[tuple[np.ndarray, Params]], n_users: int) -> PersonalScorer:
+    """Users' own models by chunk: (users [U], personal parts [U, ...]); everyone else has `start`."""
+    stack = jax.tree.map(
+        lambda first, *rest: jnp.asarray(np.concatenate([np.asarray(first)[None], *rest])), start, *(own for _, own in found)
+    )
+    users = np.concatenate([np.zeros(0, np.int64), *(users for users, _ in found)]).astype(np.int64)
+    slots = np.zeros(n_users, np.int32)
+    slots[users] = 1 + np.arange(len(users))
+    return PersonalScorer(model, shared, stack, slots)
+
+
 @dataclasses.dataclass(frozen=True)
 class WithHistory:
-    """Any scorer plus the history prior."""
+    """Any scorer plus the history prior.
+
+    Attributes:
+      weights: one for each of `jaxrec.data.own_history.FEATURES`.
+    """
 
     base: Scorer
-    weight: float
+    weights: Sequence[float]
 
     def encode(self, block: SessionBlock) -> Any:
-        return self.base.encode(block), block
+        own = filled_up(own_items(block))
+        return self.base.encode(block), own.prediction, own.items, own.features @ np.asarray(self.weights, np.float32)
 
     def scores(self, encoded: Any, start: int, stop: int) -> jax.Array:
-        inner, block = encoded
-        return _with_bonus(jnp.asarray(self.base.scores(inner, start, stop)), self.weight, own_counts(block, start, stop))
+        inner, *own = encoded
+        return _with_bonus(jnp.asarray(self.base.scores(inner, start, stop)), *own, start)
 
 
 def in_bfloat16(scorer: Scorer) -> Scorer:
     """The scorer with products of bfloat16 rows and vectors, summed in float32; one without a network comes back as it is."""
     if isinstance(scorer, WithHistory):
         return dataclasses.replace(scorer, base=in_bfloat16(scorer.base))
-    if isinstance(scorer, GlobalScorer):
-        return dataclasses.replace(scorer, scored=jnp.asarray(scorer.params["item_table"], jnp.bfloat16))
-    if isinstance(scorer, PersonalScorer):
-        return dataclasses.replace(scorer, scored=jnp.asarray(scorer.shared["item_table"], jnp.bfloat16))
-    return scorer
+    if not hasattr(scorer, "scored"):
+        return scorer
+    params = scorer.params if isinstance(scorer, GlobalScorer) else scorer.shared
+    return dataclasses.replace(scorer, scored=jnp.asarray(params["item_table"], jnp.bfloat16))
 
 
 def score_items(table: jax.Array, bias: jax.Array, vectors: jax.Array, start: int, stop: int) -> jax.Array:
@@ -103,12 +120,6 @@ def score_items(table: jax.Array, bias: jax.Array, vectors: jax.Array, start: in
     """
     spread = isinstance(table, jax.Array) and not table.is_fully_replicated
     return _scores(table, bias, vectors, start, stop - start, spread)
-
-
-def own_counts(block: SessionBlock, start: int, stop: int) -> jax.Array:
-    """Own clicks on items start:stop by the time of each prediction, earlier sessions and this one, [P, stop - start]."""
-    history = block.history_items, block.history_counts
-    return _own_counts(block.items[:, :-1], block.mask, *history, *block.predictions(), start, stop - start)
 
 
 def _encode_row(model: Model, params: Params, items: jax.Array) -> jax.Array:
@@ -156,26 +167,4 @@ def _part(rows: jax.Array, start: int, width: int, spread: bool) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(rows, start, width)
 
 
-@jax.jit
-def _with_bonus(scores: jax.Array, weight: float, counts: jax.Array) -> jax.Array:
-    return scores + history_bonus(weight, counts)
-
-
-@partial(jax.jit, static_argnums=7)
-def _own_counts(
-    items: jax.Array,
-    mask: jax.Array,
-    history_items: jax.Array,
-    history_counts: jax.Array,
-    row: jax.Array,
-    step: jax.Array,
-    start: int,
-    width: int,
-) -> jax.Array:
-    def count(items, mask, history_items, history_counts):
-        place = jnp.where((history_items >= start) & (history_items < start + width), history_items - start, width)
-        earlier = jnp.zeros(width).at[place].add(history_counts, mode="drop")
-        now = (items[:, None] == start + jnp.arange(width)[None]) & mask[:, None]
-        return earlier[None] + jnp.cumsum(now, 0)
-
-    return jax.vmap(count)(items, mask, history_items, history_counts)[row, step]
+_with_bonus = jax.jit(with_bonus)

@@ -4,7 +4,7 @@ Dimensions: P predictions, `width` items of a slice.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -66,7 +66,19 @@ def predictions_at_once(n_items: int) -> int:
 
 def rank_sessions(scorer: Scorer, blocks: Iterable[SessionBlock], n_items: int) -> Ranks:
     """Rank every event but the first of every session among all items; order: by session, then by step."""
-    parts = [_rank_block(scorer, block, n_items) for block in blocks]
+    return rank_by_all({"": scorer}, blocks, n_items)[""]
+
+
+def rank_by_all(scorers: Mapping[str, Scorer], blocks: Iterable[SessionBlock], n_items: int) -> dict[str, Ranks]:
+    """`rank_sessions` by several scorers, a block after another, so that no more than one has to be in memory."""
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in scorers}
+    for block in blocks:
+        for name, scorer in scorers.items():
+            parts[name].append(_rank_block(scorer, block, n_items))
+    return {name: _ordered(own) for name, own in parts.items()}
+
+
+def _ordered(parts: list[tuple[np.ndarray, ...]]) -> Ranks:
     if not parts:
         nothing = np.zeros(0, np.int64)
         return Ranks(nothing, nothing, nothing, nothing, nothing)

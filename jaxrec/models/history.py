@@ -1,19 +1,23 @@
 """The history prior: what the user's own past clicks say by themselves, added to the network's scores.
 
-    score(item) + weight * log(1 + own clicks on the item so far)
+    score(i) + w . f(i)    for items that the user clicked before,    score(i)    for all others
 
-A personal count is the strongest single sign of what a user clicks next, and no network of this size holds it.
+so that, where scores are log-probabilities, P(i) is proportional to P_network(i) exp(w . f(i)); f are the features of
+`jaxrec.data.own_history`. What a user returns to is the strongest single sign of the next click, and no network of this size holds it;
+where nobody returns, the weights push own items down.
 """
 
 import jax
 import jax.numpy as jnp
 
 
-def history_bonus(weight: jax.Array | float, counts: jax.Array) -> jax.Array:
-    """What own clicks add to the scores.
+def with_bonus(scores: jax.Array, prediction: jax.Array, items: jax.Array, bonus: jax.Array, start: int) -> jax.Array:
+    """Scores of a slice of the items with the bonus of own ones.
 
     Args:
-      weight: learnt on the global period; 0 switches the prior off.
-      counts: own clicks so far per item, any shape.
+      scores: of items start, start + 1, ..., [P, width].
+      prediction, items, bonus: own items and what is added to their scores, [E] each; those outside the slice do not matter.
     """
-    return weight * jnp.log1p(counts)
+    place = items - start
+    outside = scores.shape[1]  # a negative place would count from the end
+    return scores.at[prediction, jnp.where(place < 0, outside, place)].add(bonus, mode="drop")

@@ -1,0 +1,108 @@
+"""Features of the user's own items: what the history prior knows about each item that the user clicked before.
+
+Time is told in own clicks and own sessions, never in seconds, so that a weight learnt on one log means the same in another.
+
+Dimensions: P predictions of a block, E entries (pairs of a prediction and an own item), K own items of one user, F features.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrec.data.blocks import Past, SessionBlock, round_up, runs, summarise
+
+FEATURES = ("own", "repeats", "count", "decayed", "recent", "in_session", "last")
+"""What is known about an own item, in this order:
+
+own: 1, the gate between repeating and exploring;
+repeats: log odds that the user's clicks so far were repeats, the same for all own items;
+count: log of own clicks on the item;
+decayed: log of the same, a click that lies n sessions back counting 1 / (1 + n);
+recent: 1 / (1 + clicks since the last one on it);
+in_session: 1 where the running session clicked it;
+last: 1 for the item clicked last.
+"""
+
+
+class OwnItems(NamedTuple):
+    """Own items at each prediction of a block, prediction after prediction.
+
+    Attributes:
+      prediction: number of the prediction, in the order of `block.predictions()`, [E].
+      items: [E].
+      features: [E, F] float32.
+    """
+
+    prediction: np.ndarray
+    items: np.ndarray
+    features: np.ndarray
+
+
+def own_items(block: SessionBlock) -> OwnItems:
+    """What the user clicked before the session and in it, up to and with the click that each prediction reads."""
+    row, step = np.nonzero(block.mask)
+    past_row, place = np.nonzero(block.history_items >= 0)
+    steps, width = block.mask.shape[1], int(max(block.items.max(initial=0), block.history_items.max(initial=0))) + 1
+    keys = np.concatenate([past_row * width + block.history_items[past_row, place], row * width + block.items[row, step]])
+    slots, where = np.unique(keys, return_inverse=True)  # a slot: an item that is a row's own by the end of its session
+    slot_row, slot_item = np.divmod(slots, width)
+    counts, decayed, ago = np.zeros((3, len(slots)))
+    for of_slot, known in zip((counts, decayed, ago), block[-3:], strict=True):
+        of_slot[where[: len(past_row)]] = known[past_row, place]
+    clicks = np.sort(where[len(past_row) :] * steps + step)
+    first = np.searchsorted(slot_row, row)
+    prediction, place = runs(np.searchsorted(slot_row, row, side="right") - first)
+    slot, step_now = first[prediction] + place, step[prediction]
+    until = np.searchsorted(clicks, slot * steps + step_now, side="right")
+    now = until - np.searchsorted(clicks, np.arange(len(slots)) * steps)[slot]
+    since = np.where(now > 0, step_now - clicks[until - 1] % steps, ago[slot] + step_now + 1)
+    own = counts[slot] + now > 0
+    prediction, slot, now, since = prediction[own], slot[own], now[own], since[own]
+    clicked = block.history_counts.sum(axis=1, dtype=np.float64)[row] + step + 1
+    distinct = np.bincount(prediction, minlength=len(row))
+    known = _features(counts[slot] + now, decayed[slot] + now, since, now, clicked[prediction], distinct[prediction])
+    return OwnItems(prediction, slot_item[slot], known)
+
+
+def filled_up(own: OwnItems) -> OwnItems:
+    """Entries up to the next power of two, so that blocks share few shapes; added ones belong to no prediction and have no features."""
+    missing = round_up(len(own.items)) - len(own.items)
+    prediction = np.pad(own.prediction, (0, missing), constant_values=np.iinfo(np.int32).max)
+    return OwnItems(prediction, np.pad(own.items, (0, missing)), np.pad(own.features, ((0, missing), (0, 0))))
+
+
+def past_of(sessions: Sequence[Sequence[int]]) -> Past:
+    """One user's earlier sessions, oldest first, as `own_items_now` reads them."""
+    lengths = np.array([len(session) for session in sessions], np.int64)
+    items = np.concatenate([np.zeros(0, np.int64), *(np.asarray(session, np.int64) for session in sessions)])
+    return summarise(np.zeros(len(items), np.int64), items, len(lengths) - runs(lengths)[0])
+
+
+def own_items_now(past: Past, session: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(own items [K], features [K, F]) of one user after the running session's clicks so far: what a device computes."""
+    session = np.asarray(session, np.int64)
+    items, where = np.unique(np.concatenate([past.items, session]), return_inverse=True)
+    counts, decayed, ago = np.zeros((3, len(items)))
+    for of_item, known in zip((counts, decayed, ago), past[-3:], strict=True):
+        of_item[where[: len(past.items)]] = known
+    clicks = where[len(past.items) :]
+    now, since = np.bincount(clicks, minlength=len(items)), ago + len(session)
+    since[clicks] = len(session) - 1 - np.arange(len(session))
+    clicked = past.counts.sum(dtype=np.float64) + len(session)
+    return items, _features(counts + now, decayed + now, since, now, clicked, len(items))
+
+
+def _features(
+    counts: np.ndarray,
+    decayed: np.ndarray,
+    since: np.ndarray,
+    now: np.ndarray,
+    clicked: np.ndarray | float,
+    distinct: np.ndarray | float,
+) -> np.ndarray:
+    """Features of entries from what they count: clicks, since the last one, in the session; and of the user: all clicks, distinct items."""
+    repeats = np.log((clicked - distinct + 1) / (distinct + 1))
+    recent, last = 1 / (1 + since), (now > 0) & (since == 0)
+    columns = np.broadcast_arrays(1.0, repeats, np.log(counts), np.log(decayed), recent, now > 0, last)
+    return np.stack(columns, axis=-1).astype(np.float32)
