@@ -2,7 +2,6 @@
 
 import itertools
 from collections import Counter
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from world import dataset_of
 
 from jaxrec.data import user_blocks
+from jaxrec.data.blocks import round_up
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.data.user_blocks import plan_users, user_events, users_of
+from jaxrec.data.user_blocks import joined, plan_users, user_events, users_of
 
 N_USERS = 6
 WORLDS = st.lists(st.tuples(st.integers(-1, N_USERS - 1), st.integers(1, 9)), min_size=1, max_size=40)
@@ -122,12 +122,30 @@ def test_blocks_are_the_lanes_of_the_users_own_sessions(sessions, how):
 @given(WORLDS, SHAPES, st.sets(st.integers(0, N_USERS - 1)), st.integers(1, 3))
 def test_a_users_updates_do_not_depend_on_other_users(sessions, how, asked, shapes):
     dataset = world_of(sessions)
-    with mock.patch.object(user_blocks, "SHAPES", shapes):
-        among_all = by_user(dataset, plan_users(dataset, range(dataset.n_users), 0, len(sessions), **how))
-        asked &= among_all.keys()
-        among_few = by_user(dataset, plan_users(dataset, sorted(asked), 0, len(sessions), **how))
+    among_all = by_user(dataset, plan_users(dataset, range(dataset.n_users), 0, len(sessions), **how, most_shapes=shapes))
+    asked &= among_all.keys()
+    among_few = by_user(dataset, plan_users(dataset, sorted(asked), 0, len(sessions), **how, most_shapes=shapes))
     assert among_few.keys() == asked
     assert all(updates(*among_few[user]) == updates(*among_all[user]) for user in asked)
+
+
+@settings(max_examples=100, deadline=None)
+@given(WORLDS, SHAPES, st.integers(0, 3))
+def test_chunks_as_one_teach_the_same(sessions, how, padding):
+    dataset = world_of(sessions)
+    plan = plan_users(dataset, range(dataset.n_users), 0, len(sessions), **how)
+    if not len(plan):
+        return
+    parts = [user_events(dataset, plan, chunk) for chunk in range(len(plan))]
+    whole = joined(parts, len(plan.users) + padding)
+    assert whole.user.tolist() == plan.users.tolist() + [-1] * padding
+    assert whole.late.shape == whole.blocks.mask.shape and whole.late.shape[1] == round_up(whole.late.shape[1])
+    expected = by_user(dataset, plan)
+    for i, user in enumerate(whole.user.tolist()):
+        blocks, late = (type(whole.blocks)(*(part[i] for part in whole.blocks)), whole.late[i])
+        assert updates(blocks, late) == (updates(*expected[user]) if user >= 0 else [])
+    with pytest.raises(ValueError, match="width: expected at least"):
+        joined(parts, len(plan.users) - 1)
 
 
 def test_by_hand():
@@ -161,8 +179,7 @@ def test_the_shapes_kept_are_the_best_of_all_choices(grows, most):
         return int(sizes[kept][np.searchsorted(kept, np.arange(len(sizes)))] @ counts)
 
     choices = [np.array(c) for n in range(1, most + 1) for c in itertools.combinations(range(len(sizes)), n) if len(sizes) - 1 in c]
-    with mock.patch.object(user_blocks, "SHAPES", most):
-        kept = user_blocks._cheapest(sizes, counts)
+    kept = user_blocks._cheapest(sizes, counts, most)
     assert len(kept) <= most and kept[-1] == len(sizes) - 1
     assert steps(kept) == min(map(steps, choices))
 
@@ -203,3 +220,10 @@ def test_without_pairs_there_are_no_chunks(users):
     dataset = dataset_of([[1, 2], [3], [4, 5]], [0, 1, -1])
     plan = plan_users(dataset, users, 0, 3, **DEFAULTS)
     assert len(plan) == 0 and plan.account == (0, 0, 0, 0, 0.0)
+
+
+def test_what_is_held_out_may_be_said_by_session():
+    dataset = dataset_of([[1, 2], [3, 4], [5, 6], [7, 8]], [0, 1, 0, 1], (4, 4))
+    plan = plan_users(dataset, [0, 1], 0, 4, 2, 4, 0.0, 8, late_from=3)
+    found = {user: planned_pairs(blocks, late) for user, (blocks, late) in by_user(dataset, plan).items()}
+    assert found == {0: Counter(), 1: Counter([(7, 8)])}

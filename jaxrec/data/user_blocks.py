@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.data.blocks import Block, Histories, runs
+from jaxrec.data.blocks import Block, Histories, round_up, runs
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import lay_out
 
@@ -105,12 +105,21 @@ class UserPlan:
 
 
 def plan_users(
-    dataset: Dataset, users: Sequence[int], first: int, before: int, rows: int, steps: int, holdout_fraction: float, users_at_once: int
+    dataset: Dataset,
+    users: Sequence[int],
+    first: int,
+    before: int,
+    rows: int,
+    steps: int,
+    holdout_fraction: float,
+    users_at_once: int,
+    late_from: int | None = None,
+    most_shapes: int = SHAPES,
 ) -> UserPlan:
     """Plan the users' own events in sessions first:before.
 
     Every update sees one block [rows, T]. A user whose events all fit into a smaller one is given that: the update is the same, with less
-    padding. Of the shapes that users need, the at most `SHAPES` are kept with which all users take the fewest steps. Users without any
+    padding. Of the shapes that users need, the at most `most_shapes` are kept with which all users take the fewest steps. Users without any
     pair of events are left out.
 
     Args:
@@ -119,6 +128,8 @@ def plan_users(
       steps: steps of a block; longer sessions go on in the next one.
       holdout_fraction: share of a user's sessions, the last ones, that are the hold-out: at least one session, never all; 0: none.
       users_at_once: users of a chunk, at most.
+      late_from: number of the first session that is held out, instead of a share of each user's.
+      most_shapes: for few users another compilation takes longer than what padding costs.
     """
     users = np.asarray(users, np.int32)
     users = users[users >= 0]
@@ -131,11 +142,14 @@ def plan_users(
     needed = _needed(reads, number, rows, steps)
     sizes, fits, counts = np.unique(needed, return_inverse=True, return_counts=True)
     shapes = [_shape(size, rows, steps) for size in sizes.tolist()]
-    kept = _cheapest(np.array([np.prod(shape, dtype=np.int64) for shape in shapes]), counts)
+    kept = _cheapest(np.array([np.prod(shape, dtype=np.int64) for shape in shapes]), counts, most_shapes)
     group = np.searchsorted(kept, fits)
     order = np.argsort(group, kind="stable")
     chunks = _chunks([shapes[i] for i in kept], np.bincount(group, minlength=len(kept)), users_at_once)
-    held = np.minimum(np.maximum(np.round(number * holdout_fraction).astype(np.int64), 1), number - 1) * (holdout_fraction > 0)
+    if late_from is None:
+        held = np.minimum(np.maximum(np.round(number * holdout_fraction).astype(np.int64), 1), number - 1) * (holdout_fraction > 0)
+    else:
+        held = np.bincount(np.repeat(np.arange(len(users)), number)[sessions >= late_from], minlength=len(users))
     return UserPlan(
         users=users[order],
         begin=(np.cumsum(number) - number)[order],
@@ -175,6 +189,30 @@ def user_events(dataset: Dataset, plan: UserPlan, chunk: int) -> UserEvents:
     users[: len(number)] = plan.users[members]
     *parts, is_late = (np.moveaxis(part.reshape(blocks, width, rows, -1), 1, 0) for part in (*plan_of_all, is_late))
     return UserEvents(users, Block(*parts), is_late)
+
+
+def joined(parts: Sequence[UserEvents], width: int) -> UserEvents:
+    """Chunks as one of `width` users, all in the shape that holds each of them, blocks up to a power of two: few shapes, few compilations.
+
+    Raises:
+      ValueError: they have more users.
+    """
+    real = [part.user >= 0 for part in parts]
+
+    def join(*leaves: np.ndarray) -> np.ndarray:
+        blocks, *rest = np.max([leaf.shape[1:] for leaf in leaves], axis=0)
+        out, begin = np.zeros((width, round_up(blocks), *rest), leaves[0].dtype), 0
+        for leaf, kept in zip(leaves, real, strict=True):
+            own = leaf[kept]
+            out[(slice(begin, begin + len(own)), *map(slice, own.shape[1:]))] = own
+            begin += len(own)
+        return out
+
+    users = np.concatenate([part.user[kept] for part, kept in zip(parts, real, strict=True)])
+    if len(users) > width:
+        raise ValueError(f"width: expected at least the {len(users)} users of the chunks; got {width}")
+    blocks = (join(*leaves) for leaves in zip(*(part.blocks for part in parts), strict=True))
+    return UserEvents(np.pad(users, (0, width - len(users)), constant_values=-1), Block(*blocks), join(*(part.late for part in parts)))
 
 
 def _assign(reads: np.ndarray, number: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -224,8 +262,8 @@ def _shape(size: int, rows: int, steps: int) -> tuple[int, int, int]:
     return max(size - rows + 1, 1), min(max(size, 1), rows), steps if size else steps // 2
 
 
-def _cheapest(sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which at most `SHAPES` shapes to keep so that all users take the fewest steps, where each takes the next kept one upward.
+def _cheapest(sizes: np.ndarray, counts: np.ndarray, most: int = SHAPES) -> np.ndarray:
+    """Which at most `most` shapes to keep so that all users take the fewest steps, where each takes the next kept one upward.
 
     Args:
       sizes: steps of each shape, growing, [shapes].
@@ -240,7 +278,7 @@ def _cheapest(sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     users = np.cumsum(counts)
     # steps[k, j]: of all users up to shape j, where k + 1 shapes are kept and j is the largest; below[k, j]: the one kept before it.
-    steps = np.full((SHAPES, len(sizes)), np.inf)
+    steps = np.full((most, len(sizes)), np.inf)
     steps[0] = sizes * users
     below = np.zeros(steps.shape, np.int64)
     for j in range(1, len(sizes)):

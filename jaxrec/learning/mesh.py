@@ -69,6 +69,19 @@ def open_mesh(options: MeshOptions) -> Mesh | None:
     return jax.make_mesh(sizes, (DATA, MODEL), (jax.sharding.AxisType.Auto,) * 2, devices=devices[:wanted])
 
 
+def open_user_mesh(options: MeshOptions) -> Mesh | None:
+    """The devices of this process that share users; None: one device. Processes exchange nothing about users: each has its own.
+
+    Raises:
+      InputError: there are not as many devices, or the mesh has another axis: no part of a personal model is spread.
+    """
+    devices = jax.local_devices()
+    sizes = [int(one) for one in re.findall("[0-9]+", options.mesh)] or [len(devices)]
+    if sizes[1:] not in ([], [1]) or sizes[0] > len(devices):
+        raise InputError(f"--mesh: expected {DATA}:N, at most the {len(devices)} devices of this process; got {options.mesh!r}")
+    return None if sizes[0] == 1 else jax.make_mesh(sizes[:1], (DATA,), (jax.sharding.AxisType.Auto,), devices=devices[: sizes[0]])
+
+
 def size(mesh: Mesh | None, axis: str) -> int:
     """Devices along an axis."""
     return 1 if mesh is None else mesh.shape[axis]

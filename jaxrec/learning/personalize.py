@@ -3,92 +3,50 @@
 `fit_user` is written for one user; over users it runs as vmap, as lax.map, or as a Python loop, with the same result. Shared parameters
 are never copied per user. (DeepRec, WWW 2021: the device fine-tunes the last GRU layer and the dense layers.)
 
-Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negatives.
+Do no harm: a device trains on the first part of its own sessions with each learning rate, and after each epoch compares the loss on the
+last part with the global model's. It then trains on all of them with the rate and the number of epochs that did best, and uses the result
+only if they beat the global model by a margin.
+
+Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negatives, R learning rates, E epochs.
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-from jaxrec.data.blocks import Block, Histories, round_up
-from jaxrec.data.dataset import Dataset
-from jaxrec.data.lanes import plan_lanes
-from jaxrec.errors import InputError
-from jaxrec.learning.losses import LOSSES
+from jaxrec.data.blocks import Block
+from jaxrec.data.user_blocks import UserEvents
+from jaxrec.learning.mesh import DATA
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
-from jaxrec.learning.optimizers import OPTIMIZERS
-from jaxrec.learning.step import Rule, block_loss, init_state, rows_of, step, used_rows
+from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
+from jaxrec.learning.step import State, block_losses, init_state, rows_of, step, used_rows
+from jaxrec.learning.updates import draw_dropout
 from jaxrec.models.recommender import Model, Params
-from jaxrec.options import Options, option
 
 HOLDOUT_DRAW = 2**31
 """Number of the draw of negatives that the hold-out is judged with; updates never come so far."""
 
-BACKENDS = ("auto", "vmap", "map", "loop")
+LATER_DRAWS = HOLDOUT_DRAW + 1
+"""Number under which whatever is drawn for later fine-tunings stands."""
 
 
-@dataclasses.dataclass(frozen=True)
-class PersonalOptions(Options):
-    """How a personal model is trained."""
-
-    replay: str = option(
-        "own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal")
-    )
-    personal_epochs: int = option(3, "passes over the user's events", minimum=1)
-    personal_learning_rates: tuple[float, ...] = option(
-        (0.001, 0.003, 0.01, 0.03), "lengths of a step on the device; validation inside the global period chooses one", minimum=0.0
-    )
-    history_weights: tuple[float, ...] = option(
-        (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
-        "weights of the history prior; validation inside the global period chooses one",
-        minimum=0.0,
-    )
-    validation_users: int = option(500, "users whose validation sessions choose rate and weight", minimum=1)
-    personal_optimizer: str = option("adagrad", "optimizer on the device", choices=tuple(OPTIMIZERS))
-    personal_loss: str = option("cross-entropy", "loss on the device", choices=tuple(LOSSES))
-    personal_n_sample: int = option(256, "negatives of each update", minimum=1)
-    personal_sample_alpha: float = option(0.5, "they are drawn from popularity to this power", minimum=0.0)
-    block_rows: int = option(4, "sessions per update", minimum=1)
-    block_steps: int = option(8, "events of a session per update; longer sessions go on in the next one", minimum=1)
-    holdout_fraction: float = option(
-        0.25, "last part of own sessions that must agree that the personal model is better; 0: never ask", minimum=0.0, maximum=0.9
-    )
-    personal_backend: str = option(
-        "auto", "how users run: vmap, map (sequential scan), loop (Python); auto: by accelerator", choices=BACKENDS
-    )
-    users_at_once: int = option(256, "users per compiled call", minimum=1)
-    personal_seed: int = option(0, "seed of the negatives", minimum=0)
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("personal_learning_rates", "history_weights"):
-            if not getattr(self, name):
-                raise InputError(f"--{name}: expected at least one value; got none")
-
-    @property
-    def rule(self) -> Rule:
-        return Rule(loss=self.personal_loss, optimizer=self.personal_optimizer, in_batch=False)
-
-
-class UserEvents(NamedTuple):
-    """One user's own events, or a chunk of users with a leading axis.
+class Advice(NamedTuple):
+    """What a device is told before it has seen anything of its own.
 
     Attributes:
-      user: index of the user, [].
-      fit: blocks before the hold-out, Block of [B, rows, ...].
-      holdout: the blocks after it, [B, rows, ...]; nothing in them where there is no hold-out.
-      all: all blocks, [B, rows, ...].
+      rates: learning rates to choose from, [R].
+      gains: how much lower the loss of a prediction was for other users after training, by rate and epochs, [R, E].
     """
 
-    user: jax.Array
-    fit: Block
-    holdout: Block
-    all: Block
+    rates: jax.Array
+    gains: jax.Array
 
 
 class Personal(NamedTuple):
@@ -96,11 +54,37 @@ class Personal(NamedTuple):
 
     Attributes:
       params: fine-tuned personal parameters.
-      improved: whether the hold-out agreed (True where none was asked), [].
+      improved: whether they are to be used, [].
+      rate, epochs: that they were trained with, [].
+      held: predictions held out, [].
+      falls: how much lower the summed loss of those was than the global model's, by rate and epochs, [R, E].
     """
 
     params: Params
     improved: jax.Array
+    rate: jax.Array
+    epochs: jax.Array
+    held: jax.Array
+    falls: jax.Array
+
+
+class Device(NamedTuple):
+    """What a user's device goes on from when it fine-tunes again, or stacked for many.
+
+    Attributes:
+      params: personal parameters as they are now.
+      rate, epochs: to train them with, [].
+    """
+
+    params: Params
+    rate: jax.Array
+    epochs: jax.Array
+
+
+def no_advice(options: PersonalOptions) -> Advice:
+    """The rates of the options, none known to be better than another; where nothing else is known, the lowest, for all epochs."""
+    rates = jnp.asarray(sorted(options.personal_learning_rates), jnp.float32)
+    return Advice(rates, jnp.full((len(rates), options.personal_epochs), -1e-6).at[0, -1].set(0.0))
 
 
 def personal_sampler(counts: np.ndarray, options: PersonalOptions) -> Sampler:
@@ -117,90 +101,203 @@ def negatives_of(source: Sampler, items: jax.Array, shape: tuple[int, int]) -> N
 
 
 def fit_user(
-    model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, events: UserEvents, learning_rate: jax.Array
+    model: Model,
+    options: PersonalOptions,
+    choice: ChoiceOptions,
+    shared: Params,
+    start: Params,
+    source: Sampler,
+    advice: Advice,
+    events: UserEvents,
 ) -> Personal:
     """Fine-tune the personal parameters of one user.
 
+    What is random depends on the seed and the user's index alone.
+
     Args:
       shared: the parts that stay as they are; `start`: personal parts to start from, the global model's.
-      learning_rate: length of a step, [].
-
-    Returns:
-      parameters trained on all own events, and whether training on the first part helped on the hold-out.
     """
     key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
-    train = partial(_train, model, options, shared, start, source, key, learning_rate)
-    if not options.holdout_fraction:
-        return Personal(train(events.all), jnp.array(True))
-    # One after the other in one loop, so that the update is compiled once.
-    both = jax.lax.map(train, _stacked(events.fit, events.all))
-    fitted, whole = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
-    before, after = jax.lax.map(partial(_loss, model, options, shared, source, key, events.holdout), _stacked(start, fitted))
-    return Personal(whole, ~events.holdout.mask.any() | (after < before))
+    learn = partial(_epoch, model, options, shared, start, source, key)
+    zero = jnp.zeros(advice.gains.shape)
+    falls, spread = (
+        _hold_out(model, options, learn, shared, start, source, key, events, advice.rates) if choice.holdout_fraction else (zero, zero)
+    )
+    # At least a little, so that a device without anything of its own takes what is best for others.
+    total = falls + max(choice.holdout_strength, 1e-6) * advice.gains
+    total = jnp.where(jnp.isfinite(total), total, -jnp.inf)  # a loss that is no number any more is the worst
+    best = jnp.argmax(total)
+    rate, epochs = advice.rates[best // total.shape[1]], 1 + best % total.shape[1]
+
+    params = _train(options, learn, start, rate, epochs, events.blocks)
+    held = (events.blocks.mask & events.late).sum()
+    improved = total.reshape(-1)[best] > choice.holdout_margin * spread.reshape(-1)[best]
+    if not choice.holdout_fraction:
+        improved = advice.gains.max() >= 0
+    return Personal(params, improved, rate, epochs, held, falls)
 
 
-def _stacked(*trees: Any) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _train(
-    model: Model, options: PersonalOptions, shared: Params, start: Params, source: Sampler, key: jax.Array, rate: jax.Array, blocks: Block
+def refit_user(
+    model: Model,
+    options: PersonalOptions,
+    shared: Params,
+    origin: Params,
+    source: Sampler,
+    number: jax.Array,
+    device: Device,
+    events: UserEvents,
 ) -> Params:
-    rows, steps = blocks.mask.shape[1:]
-    count = blocks.mask.shape[0]
+    """Personal parameters of one user after fine-tuning again, on new events alone; nothing is held out.
 
-    def update(carry, number):
-        block = Block(*(part[number % count] for part in blocks))
-        # A padding block leaves everything as it was; in a sequential run it costs nothing.
-        return jax.lax.cond(block.mask.any(), partial(learn, number, block), lambda *carry: carry, *carry), None
+    The optimizer starts afresh: a device keeps parameters between two fine-tunings and nothing else. What is random depends on the seed,
+    the user's index and the number alone.
 
-    def learn(number, block, state, hidden):
-        items = draw_items(source, jax.random.fold_in(key, number), options.personal_n_sample)
-        return step(model, options.rule, shared, state, block, hidden, negatives_of(source, items, (rows, steps)), rate)[:2]
-
-    carry = (init_state(options.rule, start), model.zero_hidden(rows))
-    (state, _), _ = jax.lax.scan(update, carry, jnp.arange(options.personal_epochs * count))
-    return state.dense
+    Args:
+      origin: the global model's personal parts, which the anchor goes on pulling to.
+      number: how many times the device did this before, [].
+    """
+    key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
+    key = jax.random.fold_in(jax.random.fold_in(key, LATER_DRAWS), number)
+    learn = partial(_epoch, model, options, shared, origin, source, key)
+    return _train(options, learn, device.params, device.rate, device.epochs, events.blocks)
 
 
-def _loss(
-    model: Model, options: PersonalOptions, shared: Params, source: Sampler, key: jax.Array, blocks: Block, personal: Params
-) -> jax.Array:
-    """Mean loss of the blocks against one set of negatives, the same for every `personal`."""
-    rows, steps = blocks.mask.shape[1:]
-    items = draw_items(source, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
-    negatives = negatives_of(source, items, (rows, steps))
-    params = {**shared, **personal}
-    rule = dataclasses.replace(options.rule, scale=1)
+def _train(options: PersonalOptions, learn: Callable, start: Params, rate: jax.Array, epochs: jax.Array, blocks: Block) -> Params:
+    """Personal parameters after so many epochs from `start`, at most `personal_epochs`."""
 
-    def add(hidden, block):
-        return jax.lax.cond(block.mask.any(), of_block, lambda hidden, _: (hidden, 0.0), hidden, block)
+    def epoch(state: State, number: jax.Array) -> tuple[State, None]:
+        return jax.lax.cond(number < epochs, partial(learn, rate, blocks, number), lambda state: state, state), None
 
-    def of_block(hidden, block):
-        rows = rows_of(params, used_rows(model, block, negatives))
-        loss, hidden = block_loss(model, rule, params, rows, block, hidden, negatives)
-        return hidden, loss
-
-    return jax.lax.scan(add, model.zero_hidden(rows), blocks)[1].sum() / blocks.mask.sum().clip(1)
+    return jax.lax.scan(epoch, init_state(options.rule, start), jnp.arange(options.personal_epochs))[0].dense
 
 
-@partial(jax.jit, static_argnums=(0, 1, 7))
-def fit_users(
+def _epoch(
     model: Model,
     options: PersonalOptions,
     shared: Params,
     start: Params,
     source: Sampler,
+    key: jax.Array,
+    rate: jax.Array,
+    blocks: Block,
+    epoch: jax.Array,
+    state: State,
+) -> State:
+    """One pass over a user's blocks, an update each; a block without predictions leaves everything as it was."""
+    rows, steps = blocks.mask.shape[1:]
+
+    def learn(number: jax.Array, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
+        # By epoch and block: what is drawn must not depend on how many empty blocks fill the arrays up.
+        negative_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), number))
+        items = draw_items(source, negative_key, options.personal_n_sample)
+        dropout = draw_dropout(dropout_key, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
+        negatives = negatives_of(source, items, (rows, steps))
+        return step(model, options.rule, shared, state, block, hidden, negatives, rate, dropout, origin=start)[:2]
+
+    def update(carry, now):
+        number, block = now
+        # In a sequential run an empty block costs nothing.
+        return jax.lax.cond(block.mask.any(), partial(learn, number, block), lambda *carry: carry, *carry), None
+
+    (state, _), _ = jax.lax.scan(update, (state, model.zero_hidden(rows)), (jnp.arange(len(blocks.mask)), blocks))
+    return state
+
+
+def _hold_out(model, options, learn, shared, start, source, key, events, rates) -> tuple[jax.Array, jax.Array]:
+    """By rate and epochs, [R, E] each: fall of the hold-out's summed loss from the global model's, and its standard error were it zero."""
+    blocks, mask = events.blocks, events.blocks.mask
+    early, late = blocks._replace(mask=mask & ~events.late), blocks._replace(mask=mask & events.late)
+    losses = partial(_losses, model, options, shared, source, key, late)
+    before = losses(start)
+
+    def at_rate(rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def epoch(state: State, number: jax.Array):
+            state = learn(rate, early, number, state)
+            fall = before - losses(state.dense)
+            return state, (fall.sum(), jnp.square(fall).sum())
+
+        return jax.lax.scan(epoch, init_state(options.rule, start), jnp.arange(options.personal_epochs))[1]
+
+    falls, squares = jax.lax.map(at_rate, rates)
+    return falls, jnp.sqrt(squares)
+
+
+def _losses(
+    model: Model, options: PersonalOptions, shared: Params, source: Sampler, key: jax.Array, blocks: Block, personal: Params
+) -> jax.Array:
+    """Loss of every prediction, [B, rows, T], against one set of negatives, the same for every `personal`."""
+    rows, steps = blocks.mask.shape[1:]
+    items = draw_items(source, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
+    negatives, params = negatives_of(source, items, (rows, steps)), {**shared, **personal}
+
+    def of_block(hidden: tuple, block: Block) -> tuple[tuple, jax.Array]:
+        found, hidden = block_losses(
+            model, options.rule, params, rows_of(params, used_rows(model, block, negatives)), block, hidden, negatives
+        )
+        return hidden, found
+
+    def add(hidden: tuple, block: Block):
+        return jax.lax.cond(block.mask.any(), of_block, lambda hidden, block: (hidden, jnp.zeros(block.mask.shape)), hidden, block)
+
+    return jax.lax.scan(add, model.zero_hidden(rows), blocks)[1]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 8, 9))
+def fit_users(
+    model: Model,
+    options: PersonalOptions,
+    choice: ChoiceOptions,
+    shared: Params,
+    start: Params,
+    source: Sampler,
+    advice: Advice,
     events: UserEvents,
-    learning_rate: jax.Array,
     backend: str,
+    mesh: Mesh | None = None,
 ) -> Personal:
-    """`fit_user` for a chunk of users, all with the same shapes: events [U, ...] -> personal parameters [U, ...]."""
+    """`fit_user` for a chunk of users, all with the same shapes: events [U, ...] -> results [U, ...].
 
-    def one(events):
-        return fit_user(model, options, shared, start, source, events, learning_rate)
+    Args:
+      mesh: devices that share the users, as many for each.
+    """
+    one = partial(fit_user, model, options, choice)
+    return _over_users(one, (shared, start, source, advice), (events,), backend, mesh)
 
-    return jax.vmap(one)(events) if backend == "vmap" else jax.lax.map(one, events)
+
+@partial(jax.jit, static_argnums=(0, 1, 8, 9))
+def refit_users(
+    model: Model,
+    options: PersonalOptions,
+    shared: Params,
+    origin: Params,
+    source: Sampler,
+    number: jax.Array,
+    devices: Device,
+    events: UserEvents,
+    backend: str,
+    mesh: Mesh | None = None,
+) -> Params:
+    """`refit_user` for a chunk of users, each from parameters of its own: devices, events [U, ...] -> parameters [U, ...].
+
+    Args:
+      mesh: as in `fit_users`.
+    """
+    return _over_users(partial(refit_user, model, options), (shared, origin, source, number), (devices, events), backend, mesh)
+
+
+def _over_users(one: Callable, everywhere: tuple, own: tuple, backend: str, mesh: Mesh | None) -> Any:
+    """`one` for every user, given what is the same `everywhere` and then the user's `own` [U, ...]."""
+
+    def every(everywhere, own):
+        def of_user(own):
+            return one(*everywhere, *own)
+
+        return jax.vmap(of_user)(own) if backend == "vmap" else jax.lax.map(of_user, own)
+
+    if mesh is not None:
+        same, split = PartitionSpec(), PartitionSpec(DATA)
+        every = jax.shard_map(every, mesh=mesh, in_specs=(same, split), out_specs=split, check_vma=False)
+    return every(everywhere, own)
 
 
 def resolve_backend(backend: str) -> str:
@@ -214,79 +311,59 @@ def resolve_backend(backend: str) -> str:
 def personalize(
     model: Model,
     options: PersonalOptions,
+    choice: ChoiceOptions,
     shared: Params,
     start: Params,
     source: Sampler,
-    chunks: Iterator[UserEvents],
-    learning_rate: float,
-) -> Iterator[tuple[np.ndarray, Personal]]:
-    """Fine-tune users chunk by chunk; yields (user indices [U], result [U, ...]) without padding users, in the order of the chunks."""
-    backend = resolve_backend(options.personal_backend)
-    for events in chunks:
-        users = np.asarray(events.user)
-        real = users >= 0
-        if backend == "loop":
-            found = [
-                fit_users(model, options, shared, start, source, _one(events, i), jnp.float32(learning_rate), "map")
-                for i in np.flatnonzero(real)
-            ]
-            yield users[real], jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-        else:
-            result = fit_users(model, options, shared, start, source, events, jnp.float32(learning_rate), backend)
-            yield users[real], jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], result)
+    advice: Advice,
+    events: UserEvents,
+    backend: str = "auto",
+    mesh: Mesh | None = None,
+) -> tuple[np.ndarray, Personal]:
+    """Fine-tune a chunk of users: (user indices [U], results [U, ...]), in memory of the host, without padding users."""
+    fit = partial(fit_users, model, options, choice, shared, start, source, advice)
+    return _of_real_users(fit, np.asarray(events.user), (events,), backend, mesh)
 
 
-def _one(events: UserEvents, i: int) -> UserEvents:
-    return jax.tree.map(lambda leaf: leaf[i : i + 1], events)
+def refit(
+    model: Model,
+    options: PersonalOptions,
+    shared: Params,
+    origin: Params,
+    source: Sampler,
+    number: int,
+    devices: Device,
+    events: UserEvents,
+    backend: str = "auto",
+    mesh: Mesh | None = None,
+) -> tuple[np.ndarray, Params]:
+    """Fine-tune a chunk of users again: (user indices [U], parameters [U, ...]), in memory of the host, without padding users."""
+    fit = partial(refit_users, model, options, shared, origin, source, np.int32(number))
+    return _of_real_users(fit, np.asarray(events.user), (devices, events), backend, mesh)
 
 
-def user_chunks(dataset: Dataset, users: Sequence[int], first: int, before: int, options: PersonalOptions) -> Iterator[UserEvents]:
-    """The users' own events in sessions first:before, in chunks of few shapes.
-
-    Users are grouped by their number of blocks, rounded up to a power of two; the last chunk of a group is filled with padding users
-    (index -1). Users without any pair of events in those sessions are left out.
-    """
-    histories, shape = Histories(dataset), (options.block_rows, options.block_steps)
-    groups: dict[int, list] = {}
-    for user in users:
-        own = histories.sessions_of(user, before)
-        events = _user_events(dataset, int(user), own[own >= first], shape, options.holdout_fraction)
-        if events.all.mask.any():
-            groups.setdefault(round_up(max(len(part.mask) for part in events[1:])), []).append(events)
-    for blocks in sorted(groups):
-        members = groups[blocks]
-        width = min(options.users_at_once, round_up(len(members)))
-        for start in range(0, len(members), width):
-            yield _stack(members[start : start + width], width, blocks)
+def _of_real_users(fit: Callable, users: np.ndarray, own: tuple, backend: str, mesh: Mesh | None) -> tuple[np.ndarray, Any]:
+    """(users [U], what `fit` makes of their `own` arrays), without padding users, who are the last; run and shared out as asked."""
+    backend, real = resolve_backend(backend), users[users >= 0]
+    if backend == "loop":
+        found = [fit(*jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], own), "map") for i in range(len(real))]
+        return real, _joined(found, len(real))
+    # Products of one user are too small to share between cores: each core runs users of its own.
+    threads = os.cpu_count() if backend == "map" and mesh is None else 1
+    shares = _shares(own, threads, threads if mesh is None else mesh.shape[DATA])
+    with ThreadPoolExecutor(threads) as cores:
+        found = list(cores.map(lambda share: jax.block_until_ready(fit(*share, backend, mesh)), shares))
+    return real, _joined(found, len(real))
 
 
-def _user_events(dataset: Dataset, user: int, sessions: np.ndarray, shape: tuple[int, int], holdout_fraction: float) -> UserEvents:
-    held = min(max(1, round(len(sessions) * holdout_fraction)), max(len(sessions) - 1, 0)) if holdout_fraction else 0
-    cut = len(sessions) - held
-    parts = (sessions[:cut], sessions[cut:], sessions)
-    return UserEvents(np.int32(user), *(_plan(dataset, part, shape) for part in parts))
+def _shares(own: tuple, number: int, divisor: int) -> list[tuple]:
+    """Users' arrays in so many equal shares, one after another; nobody fills them up until `divisor` divides all."""
+    missing = -len(jax.tree.leaves(own)[0]) % divisor
+    filled = jax.tree.map(lambda leaf: np.concatenate([leaf, np.zeros((missing, *leaf.shape[1:]), leaf.dtype)]), own)
+    parts = jax.tree.map(lambda leaf: np.split(leaf, number), filled)
+    return jax.tree.transpose(jax.tree.structure(own), None, parts)
 
 
-def _plan(dataset: Dataset, sessions: np.ndarray, shape: tuple[int, int]) -> Block:
-    events = [dataset.session(int(s)) for s in sessions]
-    offsets = np.cumsum([0, *(len(one) for one in events)])
-    return plan_lanes(np.concatenate([np.zeros(0, np.int32), *events]), offsets, *shape)
-
-
-def _stack(members: list[UserEvents], width: int, blocks: int) -> UserEvents:
-    """[U, ...] arrays of one shape, filled up with padding users."""
-
-    def parts(name):
-        plans = [getattr(member, name) for member in members]
-        return Block(*(_padded([plan[i] for plan in plans], width, blocks) for i in range(3)))
-
-    user = np.full(width, -1, np.int32)
-    user[: len(members)] = [member.user for member in members]
-    return UserEvents(user, parts("fit"), parts("holdout"), parts("all"))
-
-
-def _padded(arrays: list[np.ndarray], width: int, blocks: int) -> np.ndarray:
-    out = np.zeros((width, blocks, *arrays[0].shape[1:]), arrays[0].dtype)
-    for i, array in enumerate(arrays):
-        out[i, : len(array)] = array
-    return out
+def _joined(found: list, users: int) -> Any:
+    """Results of the first users of all shares together."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:users], *found)
