@@ -52,6 +52,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     _flush(path.parent)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there; cut short, no part of it stays under its name."""
+    if path.exists():
+        aside = partial_path(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        shutil.rmtree(aside)
+
+
 def _swap(partial: Path, path: Path, old: Path) -> None:
     """Give `partial` the name `path`; what stood there is kept as `old`, or put back if that fails."""
     if not path.exists():

@@ -9,7 +9,7 @@ from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
-from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.experiment import Plan, run_experiment
@@ -21,14 +21,16 @@ WORKDIR = flags.path("workdir", "folder of the run")
 OVERWRITE = flags.switch("overwrite", "replace stages that were done with other options")
 READING, PREPARE, SHOP = (flags.options(kind) for kind in (ReadOptions, PrepareOptions, ShopOptions))
 MODEL, LOSS, OPTIMIZER, RUN = (flags.options(kind) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
-PERSONAL, EXPORT, MEASURE = (flags.options(kind) for kind in (PersonalOptions, ExportOptions, MeasureOptions))
+TRAINING, CHOICE, USER_RUN = (flags.options(kind) for kind in (PersonalOptions, ChoiceOptions, UserRunOptions))
+EXPORT, MEASURE = (flags.options(kind) for kind in (ExportOptions, MeasureOptions))
 
 
 def main() -> None:
     """Run, then print the report and where its page lies."""
     workdir = flags.required(WORKDIR(), "workdir")
     recipe = Recipe(LOSS(), OPTIMIZER(), RUN())
-    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, PERSONAL(), EXPORT(), MEASURE())
+    personal = PersonalRecipe(TRAINING(), CHOICE(), USER_RUN())
+    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, personal, EXPORT(), MEASURE())
     run_experiment(INPUT(), TEST_INPUT(), workdir, plan, OVERWRITE())
     print((workdir / "report.md").read_text(encoding="utf-8"))
     print(f"The same with plots: {workdir / 'report.html'}")

@@ -40,6 +40,14 @@ def path(name: str, help: str, *, many: bool = False) -> Callable[[], Any]:
     return lambda: convert(flags.FLAGS[name].value)
 
 
+def text(name: str, help: str) -> Callable[[], str | None]:
+    """Define a flag for a text; call the result after parsing for it, or None."""
+    if name not in flags.FLAGS:
+        flags.DEFINE_string(name, None, help)
+        _make_key(name)
+    return lambda: flags.FLAGS[name].value
+
+
 def switch(name: str, help: str) -> Callable[[], bool]:
     """Define a flag that is off unless given."""
     if name not in flags.FLAGS:

@@ -8,7 +8,7 @@ from world import dataset_of, written
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
-from jaxrec.learning.personalize import PersonalOptions, user_chunks
+from jaxrec.learning.personal_recipe import PersonalOptions, PersonalRecipe
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.evaluate import run_evaluate
@@ -17,7 +17,7 @@ from jaxrec.stages.train import run_train
 
 MODEL = ModelOptions(units=(4,), embedding_dim=4)
 RECIPE = Recipe(LossOptions(n_sample=4), OptimizerOptions(), RunOptions(epochs=3, lanes=2))
-PERSONAL = PersonalOptions(personal_n_sample=4, personal_learning_rates=(0.01,), history_weights=(0.0, 1.0), personal_epochs=1)
+PERSONAL = PersonalRecipe(PersonalOptions(personal_n_sample=4, personal_learning_rates=(0.01,), personal_epochs=1))
 
 
 def whole_job(dataset, workdir, model=MODEL):
@@ -77,13 +77,3 @@ def test_a_history_holds_no_click_that_comes_later_than_the_session(tmp_path):
     overlapping = dataclasses.replace(dataset, times=np.array([0, 1000, 10, 20]))
     (block,) = session_blocks(overlapping, [1])
     assert (block.history_items[0].tolist(), block.history_counts[0].tolist()) == ([0], [1])
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])
-@pytest.mark.parametrize("sessions", [1, 2, 3, 5])
-def test_a_hold_out_never_takes_every_session(sessions, fraction):
-    dataset = dataset_of([[0, 1, 2]] * sessions, [0] * sessions, (sessions, sessions))
-    options = PersonalOptions(holdout_fraction=fraction)
-    (chunk,) = user_chunks(dataset, [0], 0, sessions, options)
-    assert chunk.fit.mask.any()
-    assert chunk.holdout.mask.any() == (fraction > 0 and sessions > 1)

@@ -14,7 +14,7 @@ from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.signatures import ExportOptions
 from jaxrec.learning.mesh import MeshOptions
-from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.evaluate import EvaluateOptions
@@ -22,19 +22,20 @@ from jaxrec.stages.evaluate import EvaluateOptions
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.flags"))
 TRAINING = (ModelOptions, LossOptions, OptimizerOptions, RunOptions)
+PERSONAL = (PersonalOptions, ChoiceOptions, UserRunOptions)
 OWN = {
     "prepare": ("input test_input dataset overwrite", PrepareOptions, ReadOptions),
     "inspect": ("dataset",),
     "train": ("dataset workdir overwrite", *TRAINING, MeshOptions),
     "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
-    "personalize": ("dataset workdir overwrite", PersonalOptions),
-    "export": ("dataset workdir overwrite", ExportOptions),
+    "personalize": ("dataset workdir overwrite", *PERSONAL, MeshOptions),
+    "export": ("dataset workdir overwrite user", ExportOptions),
     "measure": ("workdir overwrite", MeasureOptions),
     "compare": ("workdir dataset",),
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",
-        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, PersonalOptions, ExportOptions, MeasureOptions),
+        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, *PERSONAL, ExportOptions, MeasureOptions),
     ),
 }
 

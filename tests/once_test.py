@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxrec.errors import InputError
-from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.personal_recipe import PersonalOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.once import once, settings_of

@@ -11,13 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from device_world import ITEMS, OFFSETS, OPTIONS, RULES, export_to, functions, random_block, random_model
+from device_world import ITEMS, OFFSETS, OPTIONS, RULES, WEIGHTS, export_to, functions, random_block, random_model
 
 from jaxrec.data.blocks import Block
+from jaxrec.data.own_history import own_items_now, past_of
 from jaxrec.device.runtime import DeviceModel
 from jaxrec.errors import InputError
 from jaxrec.learning.negatives import draw_items, sampler
-from jaxrec.learning.personalize import PersonalOptions, UserEvents, fit_user
+from jaxrec.data.user_blocks import UserEvents
+from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
+from jaxrec.learning.personalize import fit_user, no_advice
 from jaxrec.learning.step import init_state
 from jaxrec.models.leaves import named
 
@@ -60,15 +63,18 @@ def test_recommendations_are_those_of_jax(case):
     name, precision, folder = case
     device, jitted, rng = DeviceModel.load(folder), functions(name, precision), np.random.default_rng(3)
     for length in range(5):
-        context, counts = rng.integers(0, ITEMS, 4, dtype=np.int32), rng.poisson(1, ITEMS).astype(np.float32)
+        context, past = rng.integers(0, ITEMS, 4, dtype=np.int32), past_of(np.split(rng.integers(0, ITEMS, 12), [3, 8]))
+        bonus = np.zeros(ITEMS, np.float32)
+        own, features = own_items_now(past, context[:length])
+        bonus[own] = features @ np.array(WEIGHTS, np.float32)
         some = rng.permutation(ITEMS)[:6].astype(np.int32)
         given = {"personal": personal_of(name), "context": context, "length": np.int32(length)}
         for got, want in (
             (
-                device.recommend(context[:length], some, counts[some]),
-                jitted["recommend"](**given, candidates=some, own_counts=counts[some]),
+                device.recommend(context[:length], some, past),
+                jitted["recommend"](**given, candidates=some, bonus=bonus[some]),
             ),
-            (device.recommend_all(context[:length], counts), jitted["recommend_all"](**given, own_counts=counts)),
+            (device.recommend_all(context[:length], past), jitted["recommend_all"](**given, bonus=bonus)),
         ):
             np.testing.assert_array_equal(got.items, want["items"])
             close({"scores": got.scores, "user": got.user_vector}, {"scores": want["scores"], "user": want["user_vector"]}, 1e-5)
@@ -99,14 +105,16 @@ def test_clicks_follow_the_session_as_a_context_does(case):
 def test_what_a_device_learns_is_what_was_simulated(folder):
     model, params = random_model("dense")
     shared, personal = jax.tree.map(jnp.asarray, model.split(params))
-    options = PersonalOptions(personal_epochs=3, personal_n_sample=5, block_rows=2, block_steps=3, holdout_fraction=0.0)
+    options = PersonalOptions(personal_epochs=3, personal_n_sample=5, personal_learning_rates=(0.05,))
     source = sampler(np.arange(1, ITEMS + 1), 0.5, 0.0)._replace(drawn_offset=jnp.asarray(OFFSETS))
     items, mask, _ = random_block(np.random.default_rng(5))
     block = Block(*map(jnp.asarray, (items[None], mask[None], np.broadcast_to(np.arange(3) == 0, (1, 2, 3)))))
-    simulated = fit_user(model, options, shared, personal, source, UserEvents(jnp.int32(7), block, block, block), jnp.float32(0.05)).params
+    events, never = UserEvents(jnp.int32(7), block, jnp.zeros_like(block.mask)), ChoiceOptions(holdout_fraction=0.0)
+    simulated = fit_user(model, options, never, shared, personal, source, no_advice(options), events).params
     device, key = DeviceModel.load(folder), jax.random.fold_in(jax.random.key(options.personal_seed), 7)
-    for number in range(3):
-        device.train_on(items, mask, np.asarray(draw_items(source, jax.random.fold_in(key, number), 5)), 0.05)
+    for epoch in range(3):
+        negatives, _ = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), 0))
+        device.train_on(items, mask, np.asarray(draw_items(source, negatives, 5)), 0.05)
     close({name: part for name, part in device.state.items() if name.startswith("personal.")}, named({"personal": simulated}), 1e-5)
 
 
@@ -123,11 +131,13 @@ def test_numbers_of_no_item_do_no_harm(device, number):
     padded = np.pad(items, ((0, 1), (0, 1)), constant_values=number), np.pad(mask, ((0, 1), (0, 1)))
     assert device.train_on(*padded, negatives, 0.0) == pytest.approx(device.train_on(items, mask, negatives, 0.0), rel=1e-6)
     assert np.isfinite(device.click(number)).all()
+    assert np.isfinite(device.recommend_all([number, 1]).scores).all()
 
 
 def test_own_clicks_raise_an_item(device):
-    assert device.recommend([1], [3, 4, 5], [0, 0, 1e6]).items[0] == 5
-    assert device.recommend([1], [3, 4, 5], [1e6, 0, 0]).items[0] == 3
+    assert device.recommend([1], [3, 4, 5], past_of([[5] * 1000])).items[0] == 5
+    assert device.recommend([1], [3, 4, 5], past_of([[3] * 1000])).items[0] == 3
+    assert device.recommend_all([1], past_of([[9] * 1000])).items[0] == 9
 
 
 def test_too_much_is_refused(device):
@@ -206,6 +216,7 @@ WITHOUT_JAX = """
 import json, sys
 for name in ("jax", "jaxlib", "flax", "optax", "pandas", "pyarrow", "scipy", "absl", "litert_converter"):
     sys.modules[name] = None  # an import of it fails
+from jaxrec.data.own_history import own_items_now, past_of
 from jaxrec.device.runtime import DeviceModel
 device = DeviceModel.load(sys.argv[1])
 device.click(3)

@@ -149,12 +149,19 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A dataset, and the final parameters of a run on it that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_log(folder / "log.tsv")
+    assert run(command("prepare", f"--input={folder / 'log.tsv'}", f"--dataset={folder / 'dataset'}")).returncode == 0
+    assert run(train_command(folder / "dataset", folder / "whole")).returncode == 0
+    return folder / "dataset", final_params(folder / "whole")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(tmp_path, how):
-    write_log(tmp_path / "log.tsv")
-    dataset = tmp_path / "dataset"
-    assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
-    assert run(train_command(dataset, tmp_path / "whole")).returncode == 0
+def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(uninterrupted, tmp_path, how):
+    dataset, whole = uninterrupted
     killed = subprocess.Popen(train_command(dataset, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines = tmp_path / "killed/train/final/metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -167,7 +174,9 @@ def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(tmp_path, how):
     again = run(train_command(dataset, tmp_path / "killed"))
     assert again.returncode == 0, again.stderr
     assert "going on after update" in again.stderr
-    assert final_params(tmp_path / "killed") == final_params(tmp_path / "whole")
+    assert final_params(tmp_path / "killed") == whole
+    if how == signal.SIGKILL:
+        return
     third = run(train_command(dataset, tmp_path / "killed"))
     assert "already done" in third.stderr
     other = run([*train_command(dataset, tmp_path / "killed"), "--learning_rate=0.3"])

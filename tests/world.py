@@ -40,9 +40,9 @@ def dataset_of(
     return Dataset(items, np.arange(len(items)) * 10, offsets, own, period_offsets, counts, int(own.max(initial=-1)) + 1)
 
 
-def written(dataset: Dataset, folder: Path) -> Dataset:
-    """The dataset as it comes back from disk."""
-    names = [f"i{number}" for number in range(dataset.n_items)], [f"u{number}" for number in range(dataset.n_users)]
+def written(dataset: Dataset, folder: Path, users: list[str] | None = None) -> Dataset:
+    """The dataset as it comes back from disk; `users` are their names there."""
+    names = [f"i{number}" for number in range(dataset.n_items)], users or [f"u{number}" for number in range(dataset.n_users)]
     manifest = {"users": dataset.n_users, "cuts": {"personal_from": None, "test_from": None}}
     write_dataset(dataclasses.replace(dataset, manifest=manifest), *names, folder)
     return load_dataset(folder)

@@ -1,96 +1,137 @@
-"""Choosing the personal learning rate and the weight of the history prior, without a look at the later periods.
+"""What devices are told before they choose for themselves, learnt inside the global period without a look at later ones.
 
-The model that has not seen the last part of the global period is fine-tuned on each user's sessions before it and judged on those in it.
+The model that has not seen the last part of the global period is fine-tuned on users' sessions before it and judged on those in it:
+which learning rate and how many epochs help other users, by how much, and what own clicks say beside the network.
+
+Dimensions: U users, R learning rates, E epochs.
 """
 
+import dataclasses
 import logging
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.data.blocks import session_blocks
 from jaxrec.data.dataset import Dataset
-from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory
-from jaxrec.evaluation.ranks import predictions_at_once, rank_sessions
-from jaxrec.evaluation.scorer import Scorer
-from jaxrec.learning.personalize import Personal, PersonalOptions, personal_sampler, personalize, user_chunks
-from jaxrec.models.recommender import Params
-from jaxrec.stages.store import slots_in, slots_of
+from jaxrec.data.user_blocks import plan_users, user_events
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, stack_users
+from jaxrec.learning.personal_recipe import PersonalRecipe
+from jaxrec.learning.personalize import Advice, Personal, no_advice, personal_sampler, personalize
+from jaxrec.stages.history import FEWEST_USERS, OFF, Learnt, learn_history
 from jaxrec.stages.train import Trained
 
 log = logging.getLogger("jaxrec")
 
+DIVERGED = -1e6
+"""Fall of a loss that is not a number any more."""
+
+SHAPES = 2
+"""Shapes of the few users whose validation sessions are asked."""
+
+RATES_OF_A_DEVICE = 2
+"""Learning rates that a device chooses from: those that helped others most. More would cost it time and choose by chance."""
+
 
 class Choice(NamedTuple):
-    """What validation chose, and every trial behind it."""
+    """What validation says.
 
-    learning_rate: float
-    history_weight: float
-    trials: list[dict]
-
-
-def choose(dataset: Dataset, trained: Trained, options: PersonalOptions) -> Choice:
-    """Pick rate and weight by Recall@20 x MRR@20 on validation sessions of users who have earlier ones.
-
-    A product asks for relative gains of both: neither can be bought with the other. Without validation data the
-    lowest rate and no prior are taken.
+    Attributes:
+      advice: to each device.
+      learnt: the history prior, and whether fine-tuned networks are to be used at all.
+      trials: figures behind the advice, by rate and epochs.
     """
-    sessions = _validation_sessions(dataset, trained, options)
-    if trained.selection is None or not len(sessions):
-        log.warning("no validation sessions of returning users: the lowest of --personal_learning_rates is taken, and no history prior")
-        return Choice(min(options.personal_learning_rates), 0.0, [])
-    blocks = list(session_blocks(dataset, sessions, predictions_at_once(dataset.n_items)))
-    trials: list[dict] = []
 
-    def judge(scorer: Scorer, **setting) -> float:
-        measured = metrics(rank_sessions(scorer, blocks, dataset.n_items))
-        trials.append({**setting, **{name: measured[name] for name in ("recall@20", "mrr@20", "predictions")}})
-        return measured["recall@20"] * measured["mrr@20"]
+    advice: Advice
+    learnt: Learnt = Learnt(OFF, True, ())
+    trials: tuple[dict, ...] = ()
 
-    shared, start = trained.model.split(trained.selection)
-    judge(GlobalScorer(trained.model, trained.selection), learning_rate=None, history_weight=0.0)
-    scorers = {
-        rate: _personal_scorer(dataset, trained, options, shared, start, sessions, rate) for rate in sorted(options.personal_learning_rates)
-    }
-    rate = max(scorers, key=lambda rate: judge(scorers[rate], learning_rate=rate, history_weight=0.0))
-    weight = max(
-        sorted(options.history_weights),
-        key=lambda weight: judge(WithHistory(scorers[rate], weight), learning_rate=rate, history_weight=weight),
-    )
-    return Choice(rate, weight, trials)
+    @property
+    def history(self) -> tuple[float, ...]:
+        """Weights of the history prior; all zero where it is off."""
+        return self.learnt.history
+
+    def as_json(self) -> dict:
+        """In the form of a JSON file."""
+        rates, gains = (np.asarray(part).tolist() for part in self.advice)
+        return {"advice": {"rates": rates, "gains": gains}, "learnt": self.learnt._asdict(), "trials": self.trials}
+
+    @staticmethod
+    def from_json(said: dict) -> "Choice":
+        """What `as_json` wrote."""
+        advice = Advice(*(jnp.asarray(said["advice"][name], jnp.float32) for name in ("rates", "gains")))
+        learnt = Learnt(tuple(said["learnt"]["history"]), said["learnt"]["fine_tuned"], tuple(said["learnt"]["trials"]))
+        return Choice(advice, learnt, tuple(said["trials"]))
+
+    @property
+    def best(self) -> tuple[float, int]:
+        """Learning rate and epochs that helped other users most."""
+        gains = np.asarray(self.advice.gains)
+        rate, epochs = np.unravel_index(gains.argmax(), gains.shape)
+        return float(self.advice.rates[rate]), int(epochs) + 1
 
 
-def _validation_sessions(dataset: Dataset, trained: Trained, options: PersonalOptions) -> np.ndarray:
-    """Validation sessions of up to `validation_users` users who clicked before."""
+def choose(dataset: Dataset, trained: Trained, recipe: PersonalRecipe) -> Choice:
+    """Learn from validation sessions of users who have earlier ones; without such, devices go by their own hold-out alone."""
+    users = _returning(dataset, trained, recipe)
+    if trained.selection is None or len(users) < FEWEST_USERS:
+        log.warning(
+            "fewer than %d returning users in validation: devices go by their own sessions alone, without history prior", FEWEST_USERS
+        )
+        return Choice(no_advice(recipe.training))
+    choice = _advise(dataset, trained, recipe, users)
+    tuned = _best_scorer(dataset, trained, recipe, users, choice)
     sessions = np.arange(trained.validation_start, dataset.period("global").stop)
-    users = dataset.users[sessions]
-    returning = np.intersect1d(users, dataset.users[: trained.validation_start])
-    returning = returning[returning >= 0]
-    generator = np.random.default_rng(options.personal_seed)
-    chosen = generator.permutation(returning)[: options.validation_users]
-    return sessions[np.isin(users, chosen)]
+    sessions = sessions[np.isin(dataset.users[sessions], users)]
+    plain = GlobalScorer(trained.model, trained.selection)
+    return choice._replace(learnt=learn_history(dataset, plain, tuned, sessions, recipe.choice.history_prior))
 
 
-def _personal_scorer(
-    dataset: Dataset, trained: Trained, options: PersonalOptions, shared: Params, start: Params, sessions: np.ndarray, rate: float
-) -> PersonalScorer:
-    before = trained.validation_start
-    counts = np.bincount(dataset.items[: dataset.offsets[before]], minlength=dataset.n_items)
-    chunks = user_chunks(dataset, np.unique(dataset.users[sessions]), 0, before, options)
-    found = list(personalize(trained.model, options, shared, start, personal_sampler(counts, options), chunks, rate))
-    return personal_scorer(trained, shared, start, found, dataset.n_users)
+def _returning(dataset: Dataset, trained: Trained, recipe: PersonalRecipe) -> np.ndarray:
+    """Up to `validation_users` users of validation sessions who clicked before them, two events or more in a session of both kinds."""
+    start, stop = trained.validation_start, dataset.period("global").stop
+    owners = np.where(np.diff(dataset.offsets[: stop + 1]) > 1, dataset.users[:stop], -1)
+    users = np.intersect1d(owners[start:], owners[:start])
+    generator = np.random.default_rng(recipe.training.personal_seed)
+    return np.sort(generator.permutation(users[users >= 0])[: recipe.choice.validation_users])
 
 
-def personal_scorer(
-    trained: Trained, shared: Params, start: Params, found: list[tuple[np.ndarray, Personal]], n_users: int, gated: bool = True
-) -> PersonalScorer:
-    """Each fine-tuned user's own model, the global one for everyone else and, where `gated`, for those whose hold-out disagreed."""
-    users, improved = slots_in(found)
-    stack = jax.tree.map(
-        lambda first, *rest: jnp.asarray(np.concatenate([np.asarray(first)[None], *rest])), start, *(result.params for _, result in found)
-    )
-    slots = slots_of(users, improved | (not gated), n_users)
-    return PersonalScorer(trained.model, shared, stack, slots)
+def _advise(dataset: Dataset, trained: Trained, recipe: PersonalRecipe, users: np.ndarray) -> Choice:
+    """The fall of a prediction's loss by rate and epochs: its mean over predictions less one standard error over users."""
+    advice = no_advice(recipe.training)
+    # Any fraction but 0 does: what is held out here are the validation sessions.
+    recipe = dataclasses.replace(recipe, choice=dataclasses.replace(recipe.choice, holdout_fraction=0.5))
+    found = _fit(dataset, trained, recipe, users, advice, trained.validation_start, dataset.period("global").stop)
+    falls, held = (np.concatenate([getattr(result, name) for _, result in found]) for name in ("falls", "held"))
+    falls = np.where(np.isfinite(falls).all(0), falls, DIVERGED)  # a rate that breaks one user is no good for any
+    mean = falls.sum(0) / max(held.sum(), 1)
+    error = np.sqrt(np.square(falls - mean[None] * held[:, None, None]).sum(0)) / max(held.sum(), 1)
+    trials = [
+        {"learning_rate": float(rate), "epochs": epochs + 1, "fall_of_loss": float(mean[i, epochs]), "error": float(error[i, epochs])}
+        for i, rate in enumerate(advice.rates)
+        for epochs in range(mean.shape[1])
+    ]
+    best = np.sort(np.argsort(-(mean - error).max(1), kind="stable")[:RATES_OF_A_DEVICE])
+    return Choice(Advice(advice.rates[best], jnp.asarray((mean - error)[best], jnp.float32)), trials=tuple(trials))
+
+
+def _best_scorer(dataset: Dataset, trained: Trained, recipe: PersonalRecipe, users: np.ndarray, choice: Choice) -> PersonalScorer:
+    """Each user's own model before the validation sessions, trained as was best for most."""
+    rate, epochs = choice.best
+    training = dataclasses.replace(recipe.training, personal_learning_rates=(rate,), personal_epochs=epochs)
+    recipe = dataclasses.replace(recipe, training=training, choice=dataclasses.replace(recipe.choice, holdout_fraction=0.0))
+    found = _fit(dataset, trained, recipe, users, no_advice(training), trained.validation_start, trained.validation_start)
+    shared, start = trained.model.split(trained.selection)
+    return stack_users(trained.model, shared, start, [(own, result.params) for own, result in found], dataset.n_users)
+
+
+def _fit(
+    dataset: Dataset, trained: Trained, recipe: PersonalRecipe, users: np.ndarray, advice: Advice, late_from: int, before: int
+) -> list[tuple[np.ndarray, Personal]]:
+    """Users by chunk, fine-tuned on their sessions before number `before`, of which those from `late_from` on are held out."""
+    shared, start = trained.model.split(trained.selection)
+    counts = np.bincount(dataset.items[: dataset.offsets[trained.validation_start]], minlength=dataset.n_items)
+    source, run = personal_sampler(counts, recipe.training), recipe.run
+    plan = plan_users(dataset, users, 0, before, run.block_rows, run.block_steps, 0.0, run.users_at_once, late_from, SHAPES)
+    fit = (trained.model, recipe.training, recipe.choice, shared, start, source, advice)
+    return [personalize(*fit, user_events(dataset, plan, number), run.personal_backend) for number in range(len(plan))]

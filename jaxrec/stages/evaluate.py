@@ -8,15 +8,15 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16
+from jaxrec.evaluation.networks import GlobalScorer, WithHistory, in_bfloat16
 from jaxrec.evaluation.ranks import TIES, changed
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import sha256
 from jaxrec.options import Options, option
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
-from jaxrec.stages.personalize import load_personal
-from jaxrec.stages.store import read_store, slots_of
+from jaxrec.stages.personalize import STORE, load_personal
+from jaxrec.stages.store import StoredScorer, improved, open_store
 from jaxrec.stages.train import Trained, fingerprint, load_trained, rank
 
 MODELS = ("global", "personal", *BASELINES)
@@ -80,8 +80,8 @@ def scorer(name: str, dataset: Dataset, workdir: Path) -> Scorer:
 
 
 def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
-    shared, start = trained.model.split(trained.params)
     result = load_personal(workdir, trained)
-    users, improved, stack = read_store(workdir / PERSONAL.parent / "store", start)
-    shipped = PersonalScorer(trained.model, shared, stack, slots_of(users, improved, dataset.n_users))
-    return WithHistory(shipped, result["history_weight"])
+    trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
+    shared, start = trained.model.split(trained.params)
+    store = open_store(workdir / STORE, start)
+    return WithHistory(StoredScorer(trained.model, shared, store, improved(store)), tuple(result["history"]))

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from jaxrec.baselines.shop_oracle import best_from_history, best_with_user, best_without_user
 from jaxrec.data.account import describe
 from jaxrec.data.dataset import Dataset
@@ -14,11 +16,11 @@ from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import Shop, ShopOptions, draw, numbers, write_log
 from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
 from jaxrec.device.measure import MeasureOptions
-from jaxrec.device.signatures import ExportOptions
+from jaxrec.device.signatures import ExportOptions, check_device_rule
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.learning.personalize import PersonalOptions
+from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.recipe import Recipe
-from jaxrec.models.recommender import ModelOptions
+from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.evaluate import USUAL, run_evaluate
 from jaxrec.stages.export import run_export
 from jaxrec.stages.measure import run_measure
@@ -40,7 +42,7 @@ class Plan:
     shop: ShopOptions = ShopOptions()
     model: ModelOptions = ModelOptions()
     recipe: Recipe = Recipe()
-    personal: PersonalOptions = PersonalOptions()
+    personal: PersonalRecipe = PersonalRecipe()
     export: ExportOptions = ExportOptions()
     measure: MeasureOptions = MeasureOptions()
     models: tuple[str, ...] = USUAL
@@ -55,6 +57,7 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     Returns:
       What report.json holds.
     """
+    _check(plan)
     shop = None if inputs else draw(plan.shop)
     log.info("1/7 prepare")
     dataset = _prepare(inputs, test_inputs, workdir, plan, shop, overwrite)
@@ -73,6 +76,14 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
         run_measure(workdir, plan.measure, overwrite)
     log.info("7/7 report")
     return write_report([workdir])
+
+
+def _check(plan: Plan) -> None:
+    """Refuse at once what a late stage would refuse."""
+    training = plan.personal.training
+    check_device_rule(training.rule)
+    model = Model(plan.model, n_items=1, trainable=training.trainable)
+    model.split(model.init(jax.random.key(0)))
 
 
 def _prepare(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool) -> Dataset:

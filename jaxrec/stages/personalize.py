@@ -1,80 +1,105 @@
-"""Fine-tune every user's own model and say for whom it helped: the same predictions before, after, and by what needs no network."""
+"""Fine-tune every user's own model and say for whom it helped: the same predictions before, after, and by what needs no network.
 
+Users stream through in chunks: a chunk is fine-tuned, ranks its users' test sessions, and is written; then it is forgotten. Cut short, a
+run goes on with the chunks that are not there yet. Several processes take turns at the chunks of one plan.
+"""
+
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxrec.baselines.registry import BASELINES
-from jaxrec.data.blocks import Histories, session_blocks
+from jaxrec.data.blocks import Histories, runs, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
+from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, WithHistory
-from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
+from jaxrec.evaluation.networks import GlobalScorer, WithHistory, stack_users
+from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_by_all
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import better_same_worse, by_user, gains
-from jaxrec.files import read_json, whole_file
-from jaxrec.learning.personalize import Personal, PersonalOptions, personal_sampler, personalize, user_chunks
+from jaxrec.files import read_json, whole_file, write_json
+from jaxrec.learning.personal_recipe import PersonalRecipe
+from jaxrec.learning.personalize import Personal, personal_sampler, personalize
+from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
 from jaxrec.models.recommender import bytes_of
-from jaxrec.stages.choice import Choice, choose, personal_scorer
+from jaxrec.stages.cadence import cadence, devices_of, follow, updates_before
+from jaxrec.stages.choice import Choice, choose
 from jaxrec.stages.once import once, settings_of
-from jaxrec.stages.store import slots_in, write_store
+from jaxrec.stages.store import (
+    COLUMNS,
+    RANKS,
+    Stored,
+    as_kept,
+    chunk_folder,
+    clear_store,
+    finish_store,
+    is_finished,
+    open_store,
+    read_chunk,
+    read_ranks,
+    write_chunk,
+)
 from jaxrec.stages.train import Trained, fingerprint, load_trained
 
 log = logging.getLogger("jaxrec")
 
 RESULT = Path("personal/metrics.json")
+STORE = Path("personal/store")
 COMPARED = ("markov", "user_history", "markov_user_history")
 """Baselines that a personal model has to beat."""
-
-
-class FineTuned(NamedTuple):
-    """All users' results.
-
-    Attributes:
-      found: (user indices, result) by chunk.
-      users_per_s: users / seconds of fine-tuning, without compilation.
-    """
-
-    found: list[tuple[np.ndarray, Personal]]
-    users_per_s: float
-
-    @property
-    def users(self) -> np.ndarray:
-        return slots_in(self.found)[0][1:]
-
-    @property
-    def improved(self) -> np.ndarray:
-        return slots_in(self.found)[1][1:]
+SHOWN = ("before", "before_with_history", "fine_tuned", "fine_tuned_with_history", "after")
+"""Rankers of every user's test sessions: the global model, with the history prior, the personal model, with it, and what devices ship."""
 
 
 def run_personalize(
-    dataset: Dataset, workdir: Path, options: PersonalOptions, overwrite: bool = False, references: Mapping[str, Scorer] | None = None
+    dataset: Dataset,
+    workdir: Path,
+    recipe: PersonalRecipe,
+    overwrite: bool = False,
+    references: Mapping[str, Scorer] | None = None,
+    mesh: Mesh | None = None,
 ) -> dict:
     """Personalise, compare on the test period, and write `workdir`/personal: store, users.parquet, metrics.json (returned).
 
+    In several processes all of them call this; the first writes what is written once.
+
     Args:
       references: more scorers to rank the same predictions with, by name; best_without_user and best_with_user give the attainable gain.
+      mesh: devices of this process that share the users of a chunk.
     """
-    trained = load_trained(workdir, dataset)
-    inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint, "references": ", ".join(references or {})}
+    trained = load_trained(workdir, dataset).trains(recipe.training.trainable, recipe.training.adapter_rank)
+    inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint}
+    settings = settings_of(recipe.training, recipe.choice, recipe.run)
+    # What is done beside the store does not make its chunks others.
+    of_store = {name: value for name, value in settings.items() if name != "update_every"}
+    trained.model.split(trained.params)  # refused before anything waits for it
 
     def work() -> dict:
-        return (
-            {"personal": None}
-            if not dataset.n_users
-            else _personalize(dataset, trained, workdir / RESULT.parent, options, references or {})
-        )
+        if not dataset.n_users:
+            return {"personal": None}
+        with lost_process_named(str(workdir / STORE), lambda: "finished chunks are kept"):
+            clear_store(workdir / STORE, {"settings": of_store, "inputs": inputs}, overwrite)
+            return _personalize(dataset, trained, workdir, recipe, references or {}, mesh)
 
-    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
+    return once(workdir / RESULT, settings, inputs | _compared_with(workdir, references), overwrite, work)
+
+
+def _compared_with(workdir: Path, references: Mapping[str, Scorer] | None) -> dict[str, str]:
+    """Names of the references; those of an earlier run where none are given, because it holds all that is asked for."""
+    if references or not (workdir / RESULT).exists():
+        return {"references": ", ".join(references or {})}
+    return {"references": read_json(workdir / RESULT, "result of `personalize`")["inputs"].get("references", "")}
 
 
 def load_personal(workdir: Path, trained: Trained) -> dict:
@@ -89,74 +114,177 @@ def load_personal(workdir: Path, trained: Trained) -> dict:
     return result
 
 
-def _personalize(dataset: Dataset, trained: Trained, folder: Path, options: PersonalOptions, references: Mapping[str, Scorer]) -> dict:
-    choice = choose(dataset, trained, options)
-    log.info("chosen: learning rate %g, history weight %g", choice.learning_rate, choice.history_weight)
-    tuned = _fine_tune(dataset, trained, options, choice.learning_rate)
-    _shared, start = trained.model.split(trained.params)
-    write_store(folder / "store", start, tuned.found)
-    ranks = _rank_all(dataset, _scorers(dataset, trained, tuned, choice) | dict(references))
-    table = _user_table(dataset, tuned, ranks)
-    _write_table(folder / "users.parquet", table)
-    return {**_compare(ranks, table), **_account(trained, tuned, choice), **_attainable(ranks, references)}
-
-
-def _fine_tune(dataset: Dataset, trained: Trained, options: PersonalOptions, learning_rate: float) -> FineTuned:
-    """Fine-tune every user who has own events before the test period."""
-    shared, start = trained.model.split(trained.params)
-    first = dataset.period("personal").start if options.replay == "personal" else 0
-    chunks = list(user_chunks(dataset, range(dataset.n_users), first, dataset.period("test").start, options))
-    source = personal_sampler(dataset.item_counts, options)
-    _compile(trained, options, shared, start, source, chunks)
-    total = sum(int((events.user >= 0).sum()) for events in chunks)
-    found, began = [], time.perf_counter()
-    with tqdm(total=total, desc="fine-tuning", unit="user", disable=None, leave=False) as bar:
-        for users, result in personalize(trained.model, options, shared, start, source, chunks, learning_rate):
-            found.append((users, jax.tree.map(np.asarray, result)))
-            bar.update(len(users))
-    return FineTuned(found, total / (time.perf_counter() - began) if total else 0.0)
-
-
-def _compile(trained: Trained, options: PersonalOptions, shared: Any, start: Any, source: Any, chunks: list) -> None:
-    """Run one empty chunk of each shape, so that compilation does not count as fine-tuning."""
-    shapes = {events.all.mask.shape: events for events in chunks}
-    empty = [jax.tree.map(np.zeros_like, events) for events in shapes.values()]
-    for _ in personalize(trained.model, options, shared, start, source, iter(empty), 0.0):
-        pass
-
-
-def _scorers(dataset: Dataset, trained: Trained, tuned: FineTuned, choice: Choice) -> dict[str, Scorer]:
-    shared, start = trained.model.split(trained.params)
-    before = GlobalScorer(trained.model, trained.params)
-    fine_tuned = after = before
-    if tuned.found:
-        fine_tuned = personal_scorer(trained, shared, start, tuned.found, dataset.n_users, gated=False)
-        after = personal_scorer(trained, shared, start, tuned.found, dataset.n_users)
-    after = WithHistory(after, choice.history_weight) if choice.history_weight else after
+def _personalize(
+    dataset: Dataset, trained: Trained, workdir: Path, recipe: PersonalRecipe, references: Mapping[str, Scorer], mesh: Mesh | None
+) -> dict:
+    choice = _choice(dataset, trained, recipe, workdir / STORE / "choice.json")
+    log.info("best for most users: learning rate %g, %d epochs", *choice.best)
+    run, test = recipe.run, dataset.period("test")
+    first = dataset.period("personal").start if recipe.training.replay == "personal" else 0
+    shape = (run.block_rows, run.block_steps, recipe.choice.holdout_fraction, run.users_at_once)
+    plan = plan_users(dataset, np.arange(dataset.n_users), first, test.start, *shape)
+    if not len(plan):
+        log.warning("no user has two events in a session of the period that devices train on: all get the global network")
+    _fill_store(dataset, trained, recipe, choice, plan, workdir / STORE, mesh)
+    wait_for_all("all users are fine-tuned")
+    folders = [chunk_folder(workdir / STORE, number) for number in range(len(plan))]
+    stored = [read_chunk(folder) for folder in folders]
+    ranks = _ranks(dataset, trained, choice, stored, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
+    table = _user_table(dataset, stored, ranks)
+    if leads():
+        finish_store(workdir / STORE, dataset.n_users, dict(enumerate(one.users for one in stored)))
+        _write_table(workdir / RESULT.parent / "users.parquet", table)
+    wait_for_all("the store is finished")
     return {
-        "before": before,
-        "fine_tuned": fine_tuned,
-        "after": after,
-        **{name: BASELINES[name](dataset, dataset.period("global")) for name in COMPARED},
+        **_compare(ranks, table),
+        **_account(trained, recipe, choice, plan, stored),
+        **_attainable(ranks, references),
+        **(_cadence(dataset, trained, workdir / STORE, recipe, choice, stored, ranks, mesh) if recipe.run.update_every else {}),
     }
 
 
-def _rank_all(dataset: Dataset, scorers: Mapping[str, Scorer]) -> dict[str, Ranks]:
-    """Ranks of the same predictions, those of the test period, by every scorer."""
-    blocks = list(session_blocks(dataset, dataset.period("test"), predictions_at_once(dataset.n_items)))
-    return {name: rank_sessions(scorer, blocks, dataset.n_items) for name, scorer in scorers.items()}
+def _cadence(
+    dataset: Dataset,
+    trained: Trained,
+    store: Path,
+    recipe: PersonalRecipe,
+    choice: Choice,
+    stored: list[Stored],
+    ranks: Mapping[str, Ranks],
+    mesh: Mesh | None,
+) -> dict[str, Any]:
+    """What it is worth that devices go on fine-tuning in the test period."""
+    devices = devices_of(stored, choice, open_store(store, trained.model.split(trained.params)[1]))
+
+    def rank(part: Dataset, scorer: Scorer, sessions: np.ndarray) -> dict[str, Ranks]:
+        return _rank(part, {"updated": scorer}, choice, sessions)
+
+    updated, before = follow(dataset, trained, recipe, devices, rank, mesh), ranks["before"]
+    done = updates_before(dataset, recipe.run.update_every)[before.sessions - dataset.period("test").start]
+    return cadence(ranks, updated, devices.store.has(before.users), done)
 
 
-def _user_table(dataset: Dataset, tuned: FineTuned, ranks: Mapping[str, Ranks]) -> pd.DataFrame:
+def _choice(dataset: Dataset, trained: Trained, recipe: PersonalRecipe, path: Path) -> Choice:
+    """What validation says: found once, the same in all processes and when a run goes on."""
+    if leads() and not path.exists():
+        write_json(path, choose(dataset, trained, recipe).as_json())
+    wait_for_all("validation was asked")
+    return Choice.from_json(read_json(path, "choice of an earlier run"))
+
+
+def _fill_store(
+    dataset: Dataset, trained: Trained, recipe: PersonalRecipe, choice: Choice, plan: UserPlan, store: Path, mesh: Mesh | None
+) -> None:
+    """Fine-tune and rank the chunks that are not there yet; of several processes each takes its own."""
+    shared, start = trained.model.split(trained.params)
+    source = personal_sampler(dataset.item_counts, recipe.training)
+    own = range(jax.process_index(), len(plan), jax.process_count())
+    missing = [number for number in own if not is_finished(chunk_folder(store, number))]
+    if len(missing) < len(own):
+        log.info("%s: going on, %d of %d chunks are there", store, len(own) - len(missing), len(own))
+    histories, sessions_of, compiled = Histories(dataset), _sessions_by_user(dataset), set()
+
+    def fit(events: UserEvents) -> tuple[np.ndarray, Personal]:
+        given = (trained.model, recipe.training, recipe.choice, shared, start, source, choice.advice, events)
+        return personalize(*given, recipe.run.personal_backend, mesh)
+
+    silent = None if leads() else True
+    with tqdm(
+        total=sum(len(users_of(plan, number)) for number in missing), desc="fine-tuning", unit="user", disable=silent, leave=False
+    ) as bar:
+        for number in missing:
+            events = user_events(dataset, plan, number)
+            if events.late.shape not in compiled:
+                compiled.add(events.late.shape)
+                fit(jax.tree.map(np.zeros_like, events))  # so that compilation does not count as fine-tuning
+            began = time.perf_counter()
+            users, result = fit(events)
+            seconds = time.perf_counter() - began
+            improved = result.improved & choice.learnt.fine_tuned
+            result = result._replace(params=as_kept(recipe.run.keep, start, result.params), improved=improved)
+            scorer = stack_users(trained.model, shared, start, [(users, result.params)], dataset.n_users)
+            ranks = _rank(dataset, {"fine_tuned": scorer}, choice, sessions_of(users), histories)
+            write_chunk(chunk_folder(store, number), recipe.run.keep, start, users, result, ranks, seconds)
+            bar.update(len(users))
+
+
+def _rank(
+    dataset: Dataset, scorers: Mapping[str, Scorer], choice: Choice, sessions: np.ndarray, histories: Histories | bool = True
+) -> dict[str, Ranks]:
+    """Ranks of the sessions' predictions, with and without the history prior where there is one."""
+    prior = any(choice.history)
+    blocks = session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), prior and histories)
+    more = {f"{name}_with_history": WithHistory(scorer, choice.history) for name, scorer in scorers.items()} if prior else {}
+    return rank_by_all({**scorers, **more}, blocks, dataset.n_items)
+
+
+def _sessions_by_user(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from users to the numbers of their test sessions."""
+    test = dataset.period("test")
+    owners = np.asarray(dataset.users[test.start : test.stop])
+    order = np.argsort(owners, kind="stable")
+    ends = np.searchsorted(owners[order], np.arange(dataset.n_users + 1))
+
+    def sessions_of(users: np.ndarray) -> np.ndarray:
+        user, place = runs(ends[users + 1] - ends[users])
+        return np.sort(order[ends[users][user] + place]) + test.start
+
+    return sessions_of
+
+
+def _ranks(dataset: Dataset, trained: Trained, choice: Choice, stored: list[Stored], own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
+    """Ranks of all users' test predictions by every ranker of `SHOWN`; `own` are those of the personal models, chunk by chunk."""
+    test = dataset.period("test")
+    sessions = np.arange(test.start, test.stop)
+    sessions = sessions[dataset.users[sessions] >= 0]
+    found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, sessions)
+    before = found["before"]
+    history = found.get("before_with_history", before)
+    tuned, with_history = _copy(before), _copy(history)
+    sessions, first = np.unique(before.sessions, return_index=True)
+    for ranks in own:
+        mine = ranks["fine_tuned"]
+        place = first[np.searchsorted(sessions, mine.sessions)] + mine.steps  # predictions stand by session, then by step
+        for into, part in ((tuned, mine), (with_history, ranks.get("fine_tuned_with_history", mine))):
+            into.greater[place], into.equal[place] = part.greater, part.equal
+    improved = np.zeros(dataset.n_users, bool)
+    for one in stored:
+        improved[one.users] = one.columns["improved"]
+    mine = improved[before.users]
+    after = {name: np.where(mine, getattr(with_history, name), getattr(history, name)) for name in ("greater", "equal")}
+    return dict(zip(SHOWN, (before, history, tuned, with_history, dataclasses.replace(before, **after)), strict=True))
+
+
+def _copy(ranks: Ranks) -> Ranks:
+    """The ranks, so that they may be changed."""
+    return dataclasses.replace(ranks, greater=ranks.greater.copy(), equal=ranks.equal.copy())
+
+
+def _more_ranks(dataset: Dataset, references: Mapping[str, Scorer]) -> dict[str, Ranks]:
+    """Ranks of the same predictions by baselines and by whatever else is compared."""
+    test = dataset.period("test")
+    sessions = np.arange(test.start, test.stop)
+    blocks = session_blocks(dataset, sessions[dataset.users[sessions] >= 0], predictions_at_once(dataset.n_items))
+    scorers = {name: BASELINES[name](dataset, dataset.period("global")) for name in COMPARED} | dict(references)
+    return rank_by_all(scorers, blocks, dataset.n_items)
+
+
+def _user_table(dataset: Dataset, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
     """One row per user with a test prediction; metrics are means over the user's own predictions."""
     users = np.unique(ranks["before"].users)
-    histories, test = Histories(dataset), dataset.period("test").start
-    lengths = np.diff(dataset.offsets)
-    own = [int(lengths[histories.sessions_of(int(user), test)].sum()) for user in users]
-    trained, kept = np.isin(users, tuned.users), np.isin(users, tuned.users[tuned.improved])
-    columns = {"user": load_users(dataset.folder)[users], "own_events": own, "trained": trained, "fallback": ~kept}
-    table = pd.DataFrame(columns)
-    for name in ("before", "fine_tuned", "after"):
+    early = dataset.users[: dataset.period("test").start]
+    lengths = np.diff(dataset.offsets[: len(early) + 1])
+    own = np.bincount(early[early >= 0], lengths[early >= 0], dataset.n_users).astype(np.int64)[users]
+    columns = {name: np.zeros(dataset.n_users, np.asarray(stored[0].columns[name]).dtype if stored else bool) for name in COLUMNS}
+    trained = np.zeros(dataset.n_users, bool)
+    for one in stored:
+        trained[one.users] = True
+        for name, values in one.columns.items():
+            columns[name][one.users] = values
+    kept = columns["improved"][users]
+    shown = {"user": load_users(dataset.folder)[users], "own_events": own, "trained": trained[users], "fallback": ~kept}
+    table = pd.DataFrame(shown | {name: columns[name][users] for name in ("rate", "epochs", "held")})
+    for name in SHOWN:
         total = by_user(ranks[name], users)
         table["predictions"] = total["predictions"].astype(np.int64)
         for metric in ("recall@20", "mrr@20"):
@@ -170,39 +298,60 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _compare(ranks: Mapping[str, Ranks], table: pd.DataFrame) -> dict[str, Any]:
-    measured = {name: metrics(one) for name, one in ranks.items()}
     users = np.unique(ranks["before"].users)
-    before, after = by_user(ranks["before"], users), by_user(ranks["after"], users)
-    better, same, worse = better_same_worse(before["recall@20"], after["recall@20"])
+    old = users[table["own_events"] > 0]
+    apart = {"old_users": old, "new_users": np.setdiff1d(users, old)}
     return {
-        "users": len(users),
+        **_gain(ranks, users),
         "users_trained": int(table["trained"].sum()),
-        "predictions": measured["before"]["predictions"],
-        **{name: measured[name] for name in ("before", "after", "fine_tuned")},
-        "baselines": {name: measured[name] for name in COMPARED},
-        "gain_ci95": gains(before, after),
-        "fine_tuned_gain_ci95": gains(before, by_user(ranks["fine_tuned"], users)),
-        "users_better": better,
-        "users_same": same,
-        "users_worse": worse,
         "users_fallback": float(table["fallback"].mean()) if len(table) else 0.0,
+        "baselines": {name: metrics(ranks[name]) for name in COMPARED},
+        **{name: _gain({shown: _of_users(ranks[shown], some) for shown in SHOWN}, some) for name, some in apart.items()},
     }
 
 
-def _account(trained: Trained, tuned: FineTuned, choice: Choice) -> dict[str, Any]:
+def _gain(ranks: Mapping[str, Ranks], users: np.ndarray) -> dict[str, Any]:
+    """What personalisation did for some users."""
+    sums = {name: by_user(ranks[name], users) for name in SHOWN}
+    better, same, worse = better_same_worse(sums["before"]["recall@20"], sums["after"]["recall@20"])
     return {
-        "users_per_s": tuned.users_per_s,
-        "users_in_store": len(tuned.users),
+        "users": len(users),
+        "predictions": len(ranks["before"].users),
+        **{name: metrics(ranks[name]) for name in SHOWN},
+        "gain_ci95": gains(sums["before"], sums["after"]),
+        "fine_tuned_gain_ci95": gains(sums["before"], sums["fine_tuned"]),
+        "users_better": better,
+        "users_same": same,
+        "users_worse": worse,
+    }
+
+
+def _of_users(ranks: Ranks, users: np.ndarray) -> Ranks:
+    chosen = np.isin(ranks.users, users)
+    return Ranks(**{name: value[chosen] for name, value in vars(ranks).items()})
+
+
+def _account(trained: Trained, recipe: PersonalRecipe, choice: Choice, plan: UserPlan, stored: list[Stored]) -> dict[str, Any]:
+    users = sum(len(one.users) for one in stored)
+    # Processes work side by side: the busiest one says how long all took.
+    busy = np.bincount([one.process for one in stored], [one.seconds for one in stored]).max() if stored else 0.0
+    return {
+        "users_per_s": users / busy if users else 0.0,
+        "users_in_store": users,
         "personal_bytes_per_user": bytes_of(trained.model.split(trained.params)[1]),
-        "learning_rate": choice.learning_rate,
-        "history_weight": choice.history_weight,
-        "trials": choice.trials,
+        "learning_rate": choice.best[0],
+        "epochs": choice.best[1],
+        "history": list(choice.history),
+        "trials": list(choice.trials),
+        "fine_tuned_is_used": choice.learnt.fine_tuned,
+        "history_trials": list(choice.learnt.trials),
+        "planning": plan.account._asdict(),
     }
 
 
 def _attainable(ranks: Mapping[str, Ranks], references: Mapping[str, Scorer]) -> dict[str, Any]:
     """What the best possible rankers reach, and the share of the gain between them that personalisation recovered."""
-    if not references:
+    if not {"best_with_user", "best_without_user"} <= references.keys():
         return {}
     found = {name: metrics(ranks[name]) for name in references}
     gain = metrics(ranks["after"])["recall@20"] - metrics(ranks["before"])["recall@20"]

@@ -1,63 +1,268 @@
-"""The store of personal models: one array per parameter, one row per user, memory-mapped.
+"""The store of personal models: chunks of users, each a folder that appears whole, so that a run that was cut short goes on.
 
-personal/store/users.npy [slots] user index of each row (row 0 is the global model, user -1), improved.npy [slots],
-last.w_in.npy [slots, ...] and so on.
+personal/store/started.json              what the chunks come from
+personal/store/chunk-000012/users.npy    user index of each row, [U]; improved, rate, epochs, held .npy beside it, and
+    last.w_in.npy [U, ...] and so on     personal parameters (keep=full), or
+    last.w_in.int8.npy, .scale.npy       their difference from the global ones (keep=int8), or nothing (keep=metrics)
+    ranks.npz                            places of the users' test targets, by model
+    chunk.json                           seconds
+personal/store/cadence/chunk-000003.npz  places of test targets by models that were updated on the way, chunk by chunk of their own
+personal/store/index.npy                 chunk and row of each user, [users, 2] int32; -1 where a user has none; written last
 """
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxrec.data.blocks import SessionBlock, round_up
 from jaxrec.errors import InputError
-from jaxrec.files import whole_folder
+from jaxrec.evaluation.networks import score_items, stack_users
+from jaxrec.evaluation.ranks import Ranks
+from jaxrec.files import read_json, remove_folder, whole_file, whole_folder, write_json
 from jaxrec.learning.personalize import Personal
+from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.models.leaves import named
-from jaxrec.models.recommender import Params
+from jaxrec.models.recommender import Model, Params
+from jaxrec.stages.once import differences
+
+INDEX, RANKS, CHUNK = "index.npy", "ranks.npz", "chunk.json"
+COLUMNS = ("improved", "rate", "epochs", "held")
+"""What is kept of each user beside the parameters; fields of `Personal`."""
+
+LARGEST = 127
 
 
-def slots_in(found: list[tuple[np.ndarray, Personal]]) -> tuple[np.ndarray, np.ndarray]:
-    """(user of each slot, whether its hold-out agreed), [slots]; slot 0 is the global model, the users follow in the order given."""
-    users = np.concatenate([[-1], *(users for users, _ in found)]).astype(np.int32)
-    return users, np.concatenate([[True], *(result.improved for _, result in found)])
+class Stored(NamedTuple):
+    """One finished chunk without its parameters and ranks.
+
+    Attributes:
+      users: index of each, [U].
+      columns: {name: [U]} for `COLUMNS`.
+      seconds: of fine-tuning.
+      process: number of the process that did it.
+    """
+
+    users: np.ndarray
+    columns: dict[str, np.ndarray]
+    seconds: float
+    process: int
 
 
-def write_store(folder: Path, start: Params, found: list[tuple[np.ndarray, Personal]]) -> None:
-    """Write the global parameters and those of every fine-tuned user."""
-    users, improved = slots_in(found)
-    with whole_folder(folder) as partial:
-        np.save(partial / "users.npy", users)
-        np.save(partial / "improved.npy", improved)
-        for name, leaf in named(start).items():
-            out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.float32, (len(users), *leaf.shape))
-            out[0] = leaf
-            row = 1
-            for own, result in found:
-                out[row : row + len(own)] = named(result.params)[name]
-                row += len(own)
-            out.flush()
-
-
-def read_store(folder: Path, start: Params) -> tuple[np.ndarray, np.ndarray, Params]:
-    """(user of each slot, whether its hold-out agreed, stacked parameters shaped like `start`), memory-mapped.
+def clear_store(folder: Path, start: dict, overwrite: bool) -> None:
+    """Make the folder ready for chunks that come from `start`, settings and inputs; those that came from it are kept.
 
     Raises:
-      InputError: no store, or one of another model.
+      InputError: it holds chunks that come from something else, and `overwrite` is off.
+    """
+    path = folder / STARTED
+    found = differences(read_json(path, "record of personalisation"), start) if path.exists() else []
+    if found and not overwrite:
+        raise InputError(f"{folder}: holds personal models that were made otherwise ({'; '.join(found)}); --overwrite replaces them")
+    wait_for_all("the store was looked at")
+    if leads() and (found or not path.exists()):
+        remove_folder(folder)
+        write_json(path, start)
+    wait_for_all("the store is ready")
+    if found := differences(read_json(path, "record of personalisation"), start):
+        raise InputError(f"{path}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a chunk is there, whole."""
+    return (folder / CHUNK).exists()
+
+
+def as_kept(keep: str, start: Params, params: Params) -> Params:
+    """Users' parameters [U, ...] as they come back from a store that keeps them so."""
+    if keep != "int8":
+        return params
+
+    def back(leaf: np.ndarray, start: np.ndarray) -> np.ndarray:
+        values, scale = quantize_difference(leaf, start)
+        return start[None] + values * scale
+
+    return jax.tree.map(lambda leaf, own: back(np.asarray(leaf), np.asarray(own)), params, start)
+
+
+def chunk_folder(store: Path, number: int) -> Path:
+    """Where a chunk lies once it is finished."""
+    return store / f"chunk-{number:06d}"
+
+
+def write_chunk(
+    folder: Path, keep: str, start: Params, users: np.ndarray, result: Personal, ranks: Mapping[str, Ranks], seconds: float
+) -> None:
+    """Write one chunk; it appears whole or not at all.
+
+    Args:
+      seconds: of fine-tuning, in this process.
+    """
+    with whole_folder(folder) as partial:
+        np.save(partial / "users.npy", users)
+        for name in COLUMNS:
+            np.save(partial / f"{name}.npy", getattr(result, name))
+        for name, leaf in named(result.params).items() if keep != "metrics" else ():
+            if keep == "full":
+                np.save(partial / f"{name}.npy", leaf)
+            else:
+                values, scale = quantize_difference(leaf, np.asarray(named(start)[name]))
+                np.save(partial / f"{name}.int8.npy", values)
+                np.save(partial / f"{name}.scale.npy", scale)
+        write_ranks(partial / RANKS, ranks)
+        write_json(partial / CHUNK, {"seconds": seconds, "process": jax.process_index()})
+
+
+def read_chunk(folder: Path) -> Stored:
+    """What `write_chunk` wrote of the users themselves."""
+    columns = {name: np.load(folder / f"{name}.npy") for name in COLUMNS}
+    account = read_json(folder / CHUNK, "chunk of personal models")
+    return Stored(np.load(folder / "users.npy"), columns, account["seconds"], account["process"])
+
+
+def write_ranks(path: Path, ranks: Mapping[str, Ranks]) -> None:
+    """Write ranks by model; the file appears whole or not at all."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **{f"{model}.{name}": value for model, one in ranks.items() for name, value in vars(one).items()})
+
+
+def read_ranks(path: Path) -> dict[str, Ranks]:
+    """What `write_ranks` wrote."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(path) as arrays:
+        for name, array in arrays.items():
+            model, column = name.rsplit(".", 1)
+            found.setdefault(model, {})[column] = array
+    return {model: Ranks(**arrays) for model, arrays in found.items()}
+
+
+def quantize_difference(leaves: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values [U, ...] int8, scale [U, ..., 1] float32) of each user's difference from the global array, scaled along its last axis."""
+    away = leaves - start[None]
+    scale = (np.abs(away).max(-1, keepdims=True) / LARGEST).astype(np.float32)
+    return np.rint(away / np.where(scale, scale, 1)).astype(np.int8), scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """A finished store.
+
+    Attributes:
+      index: chunk and row of each user, [users, 2]; -1 where a user has no model.
+      start: the global personal parameters, for users without any.
+      keep: what it keeps.
+    """
+
+    folder: Path
+    index: np.ndarray
+    start: Params
+    keep: str
+
+    def has(self, users: np.ndarray) -> np.ndarray:
+        """Whether each user has a personal model, [n] bool."""
+        return self.index[users, 0] >= 0
+
+    def params(self, users: np.ndarray) -> Params:
+        """Personal parameters of users [n], stacked [n, ...]; the global ones for those who have none."""
+        chunk, row = self.index[users].T
+
+        def gather(name: str, start: np.ndarray) -> np.ndarray:
+            out = np.broadcast_to(start, (len(users), *start.shape)).copy()
+            for number in np.unique(chunk[chunk >= 0]):
+                here = chunk == number
+                out[here] = _rows(chunk_folder(self.folder, number) / name, self.keep, row[here], start)
+            return out
+
+        leaves, structure = jax.tree.flatten(self.start)
+        return jax.tree.unflatten(structure, [gather(name, np.asarray(leaf)) for name, leaf in zip(named(self.start), leaves, strict=True)])
+
+
+def improved(store: Store) -> np.ndarray:
+    """Whether each user's device uses its own model, [users] bool."""
+    found = np.zeros(len(store.index), bool)
+    for number in np.unique(store.index[:, 0][store.index[:, 0] >= 0]):
+        folder = chunk_folder(store.folder, number)
+        found[np.load(folder / "users.npy")] = np.load(folder / "improved.npy")
+    return found
+
+
+def _rows(path: Path, keep: str, rows: np.ndarray, start: np.ndarray) -> np.ndarray:
+    if keep == "full":
+        return np.load(f"{path}.npy", mmap_mode="r")[rows]
+    values, scale = (np.load(f"{path}.{part}.npy", mmap_mode="r")[rows] for part in ("int8", "scale"))
+    return start[None] + values * scale
+
+
+def finish_store(folder: Path, n_users: int, chunks: Mapping[int, np.ndarray]) -> None:
+    """Write the index: after that the store can be opened.
+
+    Args:
+      chunks: users of every chunk, by its number.
+    """
+    index = np.full((n_users, 2), -1, np.int32)
+    for number, users in chunks.items():
+        index[users] = np.stack([np.full(len(users), number), np.arange(len(users))], -1)
+    with whole_file(folder / INDEX) as partial, partial.open("wb") as file:
+        np.save(file, index)
+
+
+def open_store(folder: Path, start: Params) -> Store:
+    """The finished store of this model.
+
+    Raises:
+      InputError: there is none, it keeps no parameters, or they are those of another model.
     """
     try:
-        users, improved = np.load(folder / "users.npy"), np.load(folder / "improved.npy")
-        stored = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in named(start)}
+        index = np.load(folder / INDEX)
     except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{folder}: expected a store of personal models; {error}") from None
-    for name, leaf in named(start).items():
-        expected = (len(users), *leaf.shape)
-        if stored[name].shape != expected:
-            raise InputError(f"{folder / name}.npy: expected shape {expected} of this model; got {stored[name].shape}")
-    return users, improved, jax.tree.unflatten(jax.tree.structure(start), stored.values())
+        raise InputError(f"{folder}: expected a finished store of personal models; {error}") from None
+    keep = read_json(folder / STARTED, "record of personalisation")["settings"]["keep"]
+    if keep == "metrics":
+        raise InputError(f"{folder}: expected personal parameters; --keep=metrics kept none")
+    for number in index[index[:, 0] >= 0, 0][:1]:
+        for name, leaf in named(start).items():
+            _check_leaf(chunk_folder(folder, number) / (f"{name}.npy" if keep == "full" else f"{name}.int8.npy"), leaf.shape)
+    return Store(folder, index, start, keep)
 
 
-def slots_of(users: np.ndarray, improved: np.ndarray, n_users: int) -> np.ndarray:
-    """Row of the store that each user's device uses, [n_users]: its own, or row 0 where it has none or its hold-out disagreed."""
-    slots = np.zeros(n_users, np.int32)
-    slots[users[1:]] = np.where(improved[1:], np.arange(1, len(users)), 0)
-    return slots
+STARTED = "started.json"
+
+
+def _check_leaf(path: Path, shape: tuple[int, ...]) -> None:
+    try:
+        found: Any = np.load(path, mmap_mode="r").shape[1:]
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{path}: expected personal parameters of this model; {error}") from None
+    if found != shape:
+        raise InputError(f"{path}: expected shape {shape} of this model; got {found}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredScorer:
+    """Each user's own model as a store holds it, the global one for everyone else; what a block needs is read when it is scored.
+
+    Attributes:
+      mine: whether a user's device uses its own model, [users] bool.
+      scored: as in `PersonalScorer`.
+    """
+
+    model: Model
+    shared: Params
+    store: Store
+    mine: np.ndarray
+    scored: jax.Array | None = None
+
+    def encode(self, block: SessionBlock) -> jax.Array:
+        users = np.unique(block.users[block.users >= 0])
+        users = users[self.mine[users]]
+        # Up to a power of two, so that many blocks share few shapes.
+        filled = np.pad(users, (0, round_up(len(users)) - len(users)), mode="edge") if len(users) else users
+        found = [(filled, self.store.params(filled))] if len(users) else []
+        return stack_users(self.model, self.shared, self.store.start, found, len(self.mine)).encode(block)
+
+    def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
+        table = self.shared["item_table"] if self.scored is None else self.scored
+        return score_items(table, self.shared["item_bias"], encoded, start, stop)

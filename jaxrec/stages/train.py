@@ -1,9 +1,9 @@
 """Train the global model: the last part of the global period chooses the number of epochs, then all of it trains."""
 
+import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import partial_path, read_json, whole_file, write_json
+from jaxrec.files import read_json, remove_folder, whole_file, write_json
 from jaxrec.learning.checkpoints import digest, load_params, save_params
 from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
 from jaxrec.learning.recipe import Recipe
@@ -47,6 +47,10 @@ class Trained(NamedTuple):
     validation_start: int
     fingerprint: str
 
+    def trains(self, trainable: str, adapter_rank: int) -> "Trained":
+        """The same model with other parts that users' devices train."""
+        return self._replace(model=dataclasses.replace(self.model, trainable=trainable, adapter_rank=adapter_rank))
+
 
 def run_train(
     dataset: Dataset, workdir: Path, model_options: ModelOptions, recipe: Recipe, overwrite: bool = False, mesh: Mesh | None = None
@@ -71,10 +75,7 @@ def _same_start(path: Path, start: dict, overwrite: bool) -> None:
         raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
     wait_for_all("the start of training was compared")
     if leads() and found:
-        aside = partial_path(path.parent)  # renamed first: cut short, a removal must not leave checkpoints without their record
-        shutil.rmtree(aside, ignore_errors=True)
-        path.parent.rename(aside)
-        shutil.rmtree(aside)
+        remove_folder(path.parent)  # checkpoints must not be left without their record
     if leads() and not path.exists():
         write_json(path, start)
     wait_for_all("training starts")

@@ -1,0 +1,186 @@
+"""What validation says of own history and own networks: weights of the history prior, and whether fine-tuned networks help beside it.
+
+Users of the validation sessions are split in two halves. Weights fitted to one half rank the other, so that every prediction is judged by
+weights that have not seen its user. What likelihood likes is not always what ranks well: the weights are fitted to several temperatures of
+the network, down to one that has hardly a say among own items, and for the best of them the prior is weakened and the gate between own and
+other items is moved; ranks choose, by the relative gains less the share of users who are worse off.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrec.data.blocks import SessionBlock, session_blocks
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.own_history import FEATURES, OwnItems, own_items
+from jaxrec.evaluation.networks import WithHistory
+from jaxrec.evaluation.ranks import predictions_at_once, rank_sessions
+from jaxrec.evaluation.scorer import Scorer
+from jaxrec.evaluation.shares import log_shares
+from jaxrec.evaluation.users import better_same_worse, by_user
+from jaxrec.learning.history import OwnShares, fit_weights
+
+TEMPERATURES = (1.0, 0.5, 0.25, 0.1, 0.03)
+"""The network's scores are multiplied by them before weights are fitted; the weights are then divided by them. The first of equal ones
+stays."""
+
+ERRORS_BEYOND = 2.0
+"""Standard errors by which a gain must exceed zero: what does nothing is to stay out."""
+
+CHANGED = 2
+"""How many of the best temperatures have their weights changed."""
+
+CHANGES = ((1.0, -1.0), (1.0, 1.0), (0.6, 0.0), (0.3, 0.0))
+"""(share of the weights that is taken, shift of the gate): what orders own items best may place them too high or low, or be too strong."""
+
+GATE = np.array([name == "own" for name in FEATURES], np.float64)
+
+MOST_ENTRIES = 2**21
+"""Pairs of a prediction and an own item that weights are fitted to, at most: a bound of memory where users have long pasts."""
+
+FEWEST_USERS = 20
+"""Users that a standard error needs; with fewer nothing is switched on or off."""
+
+OFF = (0.0,) * len(FEATURES)
+
+JUDGED_BY = ("recall@20", "mrr@20")
+
+
+class Learnt(NamedTuple):
+    """What validation chose.
+
+    Attributes:
+      history: weights of the history prior, one for each of FEATURES, all zero where it is off.
+      fine_tuned: whether fine-tuned networks are to be used at all.
+      trials: figures behind both.
+    """
+
+    history: tuple[float, ...]
+    fine_tuned: bool
+    trials: tuple[dict, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Remembered:
+    """A scorer that encodes a block once."""
+
+    base: Scorer
+    encoded: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+    def encode(self, block: SessionBlock) -> Any:
+        if id(block) not in self.encoded:
+            self.encoded[id(block)] = self.base.encode(block)
+        return self.encoded[id(block)]
+
+    def scores(self, encoded: Any, start: int, stop: int) -> Any:
+        return self.base.scores(encoded, start, stop)
+
+
+def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.ndarray, with_prior: bool) -> Learnt:
+    """Of the global network and each user's own, without and with the prior, what gains most over the global network alone.
+
+    What does not gain clearly stays off.
+
+    Args:
+      plain, tuned: the global network and users' own; neither has seen the sessions.
+      sessions: session numbers of the validation, of users who clicked before.
+      with_prior: whether there may be a prior.
+    """
+    users = np.unique(dataset.users[sessions])
+    if len(users) < FEWEST_USERS:
+        return Learnt(OFF, True, ())
+    halves = [sessions[np.isin(dataset.users[sessions], users[part::2])] for part in (0, 1)]
+    blocks = [list(session_blocks(dataset, half, predictions_at_once(dataset.n_items))) for half in halves]
+    networks = {False: Remembered(plain), True: Remembered(tuned)}
+    without = _judge(networks[False], blocks, (OFF, OFF), dataset.n_items)
+    trials, best = [], (0.0, OFF, False)
+    for fine_tuned, network in networks.items():
+        found, history = _best_prior(network, blocks, without, dataset.n_items) if with_prior else ([], lambda trial: OFF)
+        alone = _judge(network, blocks, (OFF, OFF), dataset.n_items)
+        found = [_trial(without, alone, 0.0, 1.0, 0.0), *found]
+        leading = max(found, key=_worth)
+        trials += [{"fine_tuned": fine_tuned, **trial} for trial in found]
+        if _worth(leading) > best[0]:
+            best = _worth(leading), history(leading), fine_tuned
+    return Learnt(best[1], best[2], tuple(trials))
+
+
+def _best_prior(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], without: dict, n_items: int):
+    """(trials of priors, a function from a trial to its weights fitted to all users)."""
+    most = MOST_ENTRIES // sum(map(len, blocks))
+    shares = [[own_shares(network, block, n_items, most) for block in half] for half in blocks]
+    crossed = {temperature: [fit(shares[1 - part], temperature) for part in (0, 1)] for temperature in TEMPERATURES}
+
+    def attempt(temperature: float, share: float, shift: float) -> dict:
+        weights = [share * own + shift * GATE for own in crossed[temperature]]
+        return _trial(without, _judge(network, blocks, weights, n_items), temperature, share, shift)
+
+    def history(trial: dict) -> tuple[float, ...]:
+        if not trial["temperature"]:
+            return OFF
+        whole = fit(shares[0] + shares[1], trial["temperature"])
+        return tuple(map(float, trial["share"] * whole + trial["shift"] * GATE))
+
+    trials = [attempt(temperature, 1.0, 0.0) for temperature in TEMPERATURES]
+    leading = [trial["temperature"] for trial in sorted(trials, key=_worth, reverse=True) if _worth(trial) > 0][:CHANGED]
+    return trials + [attempt(temperature, *change) for temperature in leading for change in CHANGES], history
+
+
+def _worth(trial: dict) -> float:
+    """Relative gains less the share of users worse off; 0 where the gain is not clear or a metric falls."""
+    clear = trial["gain"] > ERRORS_BEYOND * trial["gain_error"] and not trial["falls"]
+    return trial["gain"] - trial["users_worse"] if clear else 0.0
+
+
+def _judge(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], weights: Sequence, n_items: int) -> dict[str, np.ndarray]:
+    """Sums of users, of the first half and then of the second, each ranked by its own weights."""
+    ranks = [rank_sessions(WithHistory(network, own), half, n_items) for own, half in zip(weights, blocks, strict=True)]
+    sums = [by_user(one, np.unique(one.users)) for one in ranks]
+    return {name: np.concatenate([part[name] for part in sums]) for name in (*JUDGED_BY, "predictions")}
+
+
+def fit(shares: Sequence[OwnShares], temperature: float) -> np.ndarray:
+    """Weights fitted to the blocks' predictions at one of TEMPERATURES, for scores as the network gives them, [F]."""
+    place, first = TEMPERATURES.index(temperature), np.cumsum([0, *(one.predictions for one in shares)])
+    parts = [one._replace(prediction=one.prediction + start, share=one.share[place]) for one, start in zip(shares, first, strict=False)]
+    columns = (np.concatenate(column) for column in zip(*(part[:-1] for part in parts), strict=True))
+    return fit_weights(OwnShares(*columns, int(first[-1]))) / temperature
+
+
+def own_shares(scorer: Scorer, block: SessionBlock, n_items: int, most: int) -> OwnShares:
+    """Own items of a block's predictions, with shares [temperatures, E]; of every n-th prediction where `most` entries do not hold all."""
+    own = own_items(block)
+    every = max(1, -(-len(own.items) // most))
+    kept = own.prediction % every == 0
+    own = OwnItems(own.prediction[kept], own.items[kept], own.features[kept])
+    shares = np.exp(log_shares(scorer, block, own, n_items, TEMPERATURES))
+    row, step = np.nonzero(block.mask)
+    target = own.items == block.items[row, step + 1][own.prediction]
+    return OwnShares(own.prediction // every, own.features, shares, target, -(-len(row) // every))
+
+
+def gain_over(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> tuple[float, float]:
+    """(sum of the relative gains of the two metrics, its standard error over users), from sums of each user, {metric: [U]}.
+
+    Relative to the middle of before and after: where the network alone finds nothing, neither metric may drown the other.
+    """
+    own = sum((after[name] - before[name]) / max((after[name].sum() + before[name].sum()) / 2, 1e-9) for name in JUDGED_BY)
+    return float(own.sum()), float(np.sqrt(len(own)) * own.std())
+
+
+def _trial(before: dict[str, np.ndarray], after: dict[str, np.ndarray], temperature: float, share: float, shift: float) -> dict:
+    """Figures of one setting; temperature 0 stands for no prior."""
+    total, (gain, error) = max(after["predictions"].sum(), 1), gain_over(before, after)
+    _, _, worse = better_same_worse(before["recall@20"], after["recall@20"])
+    return {
+        "temperature": temperature,
+        "share": share,
+        "shift": shift,
+        **{name: float(after[name].sum() / total) for name in JUDGED_BY},
+        "falls": any(after[name].sum() < before[name].sum() for name in JUDGED_BY),
+        "gain": gain,
+        "gain_error": error,
+        "users_worse": worse,
+    }
