@@ -98,7 +98,7 @@ def test_the_shipped_file_gives_the_user_vectors_that_were_evaluated(workdir):
     trained = load_trained(workdir, dataset)
     device = DeviceModel.load(workdir / "device")
     session = dataset.session(dataset.period("test").start)
-    found = device.recommend(np.asarray(session[:-1]), np.arange(50), np.zeros(50, np.float32))
+    found = device.recommend(np.asarray(session[:-1]), np.arange(50))
     encoded = trained.model.encode(
         trained.params,
         trained.params["item_table"][np.asarray(session[:-1])],

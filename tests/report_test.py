@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from jaxrec.data.own_history import FEATURES
 from jaxrec.errors import InputError
 from jaxrec.report.account import commands
 from jaxrec.report.contents import markdown
@@ -105,37 +106,48 @@ def curve(recall: float) -> dict:
 
 
 def fake_personal(log: pd.DataFrame) -> dict:
-    mean = {
-        name: {m: float(np.average(log[f"{name}_{m}"], weights=log["predictions"])) for m in ("recall@20", "mrr@20")} for name in RESULTS
-    }
-    change = log["after_recall@20"] - log["before_recall@20"]
-    gain = {metric: mean["after"][metric] - mean["before"][metric] for metric in ("recall@20", "mrr@20")}
     baselines = {"markov": 0.244, "user_history": 0.295, "markov_user_history": 0.301}
     return {
-        **{
-            "users": len(log),
-            "users_trained": int(log["trained"].sum()),
-            "users_per_s": 1_240.0,
-            "predictions": int(log["predictions"].sum()),
-        },
-        **{"personal_bytes_per_user": 283_904, **mean},
+        **fake_gain(log),
+        **{"users_trained": int(log["trained"].sum()), "users_per_s": 1_240.0, "users_fallback": float(log["fallback"].mean())},
+        "personal_bytes_per_user": 283_904,
         "baselines": {name: {"recall@20": value, "mrr@20": value * 0.4} for name, value in baselines.items()},
-        "gain_ci95": {metric: [value * 0.8, value * 1.2] for metric, value in gain.items()},
-        **{
-            "users_better": float((change > 0).mean()),
-            "users_same": float((change == 0).mean()),
-            "users_worse": float((change < 0).mean()),
-        },
-        **{
-            "users_fallback": float(log["fallback"].mean()),
-            "seconds": 12.0,
-            "settings": {"personal": {"personal_epochs": 3, "own_replay": True}},
-        },
+        "old_users": fake_gain(log[log["own_events"] > 0]),
+        "new_users": fake_gain(log[log["own_events"] == 0]),
+        **{"learning_rate": 0.01, "epochs": 2, "fine_tuned_is_used": True, "history": [1.75, -0.29, 1.45, -0.04, 0.5, -0.08, -0.16]},
+        "trials": [{"learning_rate": 0.01, "epochs": epochs, "fall_of_loss": 0.02 * epochs, "error": 0.004} for epochs in (1, 2)],
+        "planning": {"shapes": 6, "users": 390, "steps_read": 70_000, "steps": 100_000, "padding": 0.3},
+        "seconds": 12.0,
+        "settings": {"personal": {"personal_epochs": 3, "own_replay": True}},
         "attainable": {
             **{"best_without_user": {"recall@20": 0.31, "mrr@20": 0.13}, "best_with_user": {"recall@20": 0.42, "mrr@20": 0.2}},
             "recovered": 0.44,
         },
     }
+
+
+def fake_gain(log: pd.DataFrame) -> dict:
+    """What personalisation did for the users of a part of the log; for none of them it is zeros, as its stage writes it."""
+    weight = log["predictions"] if len(log) else None
+    mean = {
+        name: {m: float(np.average(log[f"{name}_{m}"], weights=weight)) if len(log) else 0.0 for m in ("recall@20", "mrr@20")}
+        for name in RESULTS
+    }
+    mean |= {"before_with_history": scaled(mean["before"], 1.1), "fine_tuned_with_history": scaled(mean["fine_tuned"], 1.1)}
+    change = log["after_recall@20"] - log["before_recall@20"]
+    gain = {name: {m: mean[name][m] - mean["before"][m] for m in mean[name]} for name in ("after", "fine_tuned")}
+    counts = {name: float(part.mean()) if len(log) else 0.0 for name, part in (("better", change > 0), ("worse", change < 0))}
+    return {
+        **{"users": len(log), "predictions": int(log["predictions"].sum()), **mean},
+        "gain_ci95": {metric: [value * 0.8, value * 1.2] for metric, value in gain["after"].items()},
+        "fine_tuned_gain_ci95": {metric: [value * 0.8, value * 1.2] for metric, value in gain["fine_tuned"].items()},
+        **{f"users_{name}": value for name, value in counts.items()},
+        "users_same": 1 - sum(counts.values()),
+    }
+
+
+def scaled(figures: dict, factor: float) -> dict:
+    return {name: value * factor for name, value in figures.items()}
 
 
 RESULTS = ("before", "fine_tuned", "after")
@@ -356,6 +368,11 @@ def test_a_missing_key_is_named(run, name, key):
         ("users_better", None),
         ("gain_ci95", [0.1]),
         ("baselines", []),
+        ("fine_tuned_is_used", 1),
+        ("history", [1.0, 2.0]),
+        ("new_users", {}),
+        ("trials", {}),
+        ("trials", [{"epochs": 1}]),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named(run, part, value):
@@ -407,7 +424,30 @@ def test_the_headline_has_bytes_and_milliseconds(run):
 def test_a_better_baseline_is_not_hidden(run):
     better = {"user_history": {"recall@20": 0.9, "mrr@20": 0.3}, "markov": {}}
     change(run / "personal" / "metrics.json", baselines=better)
-    assert any("user_history, reaches Recall@20 0.9000: more than the personal models" in note for note in notes(summarise(run)))
+    assert any("user_history, reaches Recall@20 0.9000: more than what is shipped" in note for note in notes(summarise(run)))
+
+
+OFF = [0.0] * len(FEATURES)
+CASES_OF_SHIPPING = {
+    "without the prior": ({"history": OFF}, "personal models beat the global one"),
+    "without networks": ({"fine_tuned_is_used": False}, "global models with the user's own history beat the global one"),
+    "all fell back": ({"users_fallback": 1.0}, "global models with the user's own history beat the global one"),
+    "nothing": ({"fine_tuned_is_used": False, "history": OFF}, "nothing personal is shipped"),
+}
+
+
+@pytest.mark.parametrize(("changed", "words"), CASES_OF_SHIPPING.values(), ids=CASES_OF_SHIPPING)
+def test_the_headline_names_what_is_shipped(run, changed, words):
+    limits = {"recall@20": [0.01, 0.02], "mrr@20": [0.01, 0.02]}
+    change(run / "personal" / "metrics.json", gain_ci95=limits, **changed)
+    found = summarise(run)
+    networks = words.startswith("personal models")
+    assert words in headline(found)
+    assert ("per user" in headline(found), "training update" in headline(found)) == (networks, networks), "what is not there costs nothing"
+    assert ("The history prior is off." in notes(found)) == (changed.get("history") == OFF)
+    text = write_report([run]) and (run / "report.html").read_text()
+    assert ("on each device" in text) == networks
+    assert re.search(rf"\| history prior +\| {'off' if 'history' in changed else 'on'} +\|", (run / "report.md").read_text())
 
 
 def test_warnings_about_the_data_are_shown(run):
@@ -435,6 +475,26 @@ def test_runs_side_by_side(run, tmp_path):
     assert "| model" in text and "shop: Recall@20" in text and "other: Recall@20" in text
     assert not (other / "report.md").exists()
     Page((run / "report.html").read_text())
+
+
+def test_rankers_of_all_old_and_new_users(run):
+    found = summarise(run)
+    text = markdown({"shop": found})
+    shown = [f"{found['personal'][part]['after']['recall@20']:.4f}" for part in ("old_users", "new_users")]
+    assert re.search(rf"\| as shipped +\| +{found['personal']['after']['recall@20']:.4f} \| +{shown[0]} \| +{shown[1]} \|", text)
+    assert text.count("| fine-tuned, with own history ") == 3, "beside the baselines, by Recall@20 and by MRR@20"
+
+
+def test_without_new_users_they_have_no_metric(run):
+    change(run / "personal" / "metrics.json", new_users=fake_gain(fake_users(0, 0)))
+    text = markdown({"shop": summarise(run)})
+    assert re.search(r"\| as shipped +\| +0\.\d{4} \| +0\.\d{4} \| +– \|", text)
+
+
+def test_what_was_chosen_stands_with_its_weights(run):
+    text = markdown({"shop": summarise(run)})
+    assert re.search(r"\| learning rate +\| 0\.0100 +\|", text) and re.search(r"\| in session +\| -0\.080 \|", text)
+    assert re.search(r"\| 0\.0100, 2 +\| +\+0\.0400 \| +0\.0040 \|", text) and re.search(r"\| padding +\| +30\.0 % \|", text)
 
 
 def test_join_fills_what_a_run_lacks():

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 from jaxrec.report.account import data, dropped, environment, seconds, settings
 from jaxrec.report.headline import headline, notes
-from jaxrec.report.outcome import device, models, own_events, test_period, training, users
+from jaxrec.report.outcome import device, test_period, training
+from jaxrec.report.personal import chosen, groups, models, own_events, users
 from jaxrec.report.section import Runs, Section
 from jaxrec.report.tables import table
 
 
 def sections(runs: Runs) -> list[Section]:
     """Every part that the runs have figures for, the most important first."""
-    builders = (models, users, own_events, test_period, training, device, data, dropped, environment, seconds, settings)
+    builders = (models, groups, users, own_events, chosen, test_period, training, device, data, dropped, environment, seconds, settings)
     return [section for builder in builders if (section := builder(runs)) is not None]
 
 

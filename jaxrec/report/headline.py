@@ -2,35 +2,42 @@
 
 from typing import Any
 
-from jaxrec.report.tables import count, metric, share, signed, significant, size
+from jaxrec.report.personal import ships_history, ships_networks
+from jaxrec.report.tables import count, interval, metric, share, signed, significant, size
 
 CLAIMS = {
     "better": "beat the global one",
     "worse": "fall behind the global one",
     "undecided": "are not shown to differ from the global one",
 }
+PERSONAL_MODELS, WITH_HISTORY = "personal models", "global models with the user's own history"
 
 
 def claim(summary: dict[str, Any]) -> str:
     """The finding in a few words, no stronger than the interval allows."""
     if summary["personal"] is not None:
-        return f"Personal models {CLAIMS[verdict(summary['personal']['gain_ci95']['recall@20'])]}"
+        subject, limits = _subject(summary["personal"]), summary["personal"]["gain_ci95"]["recall@20"]
+        return f"{subject[0].upper()}{subject[1:]} {CLAIMS[verdict(limits)]}" if subject else "The global model alone is shipped"
     return "No model was evaluated" if summary["global"] is None else "The global model alone"
 
 
 def headline(summary: dict[str, Any]) -> str:
-    """One sentence: does the personal model beat the global one, for whom, at how many bytes and milliseconds."""
+    """One sentence: does what devices ship beat the global model, for whom, at how many bytes and milliseconds."""
     if summary["personal"] is not None:
-        return f"{_verdict(summary['personal'])}; {_price(summary)}." if _price(summary) else f"{_verdict(summary['personal'])}."
+        return f"{'; '.join(filter(None, (_verdict(summary['personal']), _price(summary))))}."
     if summary["global"] is not None:
         return f"{_global(summary['global'])}; {_why_not_personal(summary)}."
     return f"Neither a global nor a personal model was evaluated in this run; {_why_not_personal(summary)}."
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """Sentences that the headline leaves out: what fine-tuning does alone, what needs no network, who gains, what is odd about the data."""
+    """Sentences that the headline leaves out: what fine-tuning and own history do alone, who gains, what is odd about the data."""
     personal, dataset = summary["personal"], summary["dataset"]
-    found = [] if personal is None else [_fine_tuning(personal), *_baseline(personal), *_bins(personal), *_attainable(personal)]
+    found = (
+        []
+        if personal is None
+        else [_fine_tuning(personal), _history(personal), *_baseline(personal), *_bins(personal), *_attainable(personal)]
+    )
     return found + [f"Data: {warning}" for warning in (dataset or {}).get("warnings", [])]
 
 
@@ -44,26 +51,35 @@ def verdict(limits: list[float]) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
+def _subject(personal: dict) -> str:
+    """What is shipped beyond the bare global model; nothing: empty."""
+    return PERSONAL_MODELS if ships_networks(personal) else WITH_HISTORY if ships_history(personal) else ""
+
+
 def _verdict(personal: dict) -> str:
     before, after = personal["before"]["recall@20"], personal["after"]["recall@20"]
+    if not _subject(personal):
+        return f"Over {count(personal['users'])} users, nothing personal is shipped: Recall@20 stays the global model's, {metric(before)}"
     limits = personal["gain_ci95"]["recall@20"]
     found = verdict(limits)
     zero = ", which includes zero" if found == "undecided" else ""
     return (
-        f"Over {count(personal['users'])} users, personal models {CLAIMS[found]}: Recall@20 {metric(after)} against {metric(before)} "
+        f"Over {count(personal['users'])} users, {_subject(personal)} {CLAIMS[found]}: Recall@20 {metric(after)} against {metric(before)} "
         f"({signed(after - before)}, 95 % interval {signed(limits[0])} to {signed(limits[1])}{zero}), "
         f"better for {share(personal['users_better'])} of the users and worse for {share(personal['users_worse'])}"
     )
 
 
 def _price(summary: dict) -> str:
-    device = summary["device"] or {}
-    parts = [f"they take {size(summary['personal']['personal_bytes_per_user'])} per user"]
+    """Bytes and milliseconds of what is shipped; a device whose network is not its own neither keeps nor trains one."""
+    device, networks = summary["device"] or {}, ships_networks(summary["personal"])
+    parts = [f"{size(summary['personal']['personal_bytes_per_user'])} per user"] if networks else []
     if device.get("recommend_p50_ms") is not None:
         parts.append(f"{significant(device['recommend_p50_ms'])} ms to recommend")
-    if device.get("train_p50_ms") is not None:
+    if networks and device.get("train_p50_ms") is not None:
         parts.append(f"{significant(device['train_p50_ms'])} ms for one training update on the device")
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] if parts else ""
+    return listed and f"{'they take' if networks else 'a device takes'} {listed}"
 
 
 def _global(figures: dict) -> str:
@@ -82,9 +98,19 @@ def _why_not_personal(summary: dict) -> str:
 
 def _fine_tuning(personal: dict) -> str:
     before, tuned = personal["before"]["recall@20"], personal["fine_tuned"]["recall@20"]
+    limits = interval(personal["fine_tuned_gain_ci95"]["recall@20"])
+    alone = f"Fine-tuning alone, without own history, gives Recall@20 {metric(tuned)} ({signed(tuned - before)}, 95 % interval {limits})"
+    if not personal["fine_tuned_is_used"]:
+        return f"{alone}; validation chose to ship no fine-tuned networks."
+    return f"{alone}; {share(personal['users_fallback'])} of the users keep the global parameters."
+
+
+def _history(personal: dict) -> str:
+    before, with_history = personal["before"]["recall@20"], personal["before_with_history"]["recall@20"]
+    if not ships_history(personal):
+        return "The history prior is off."
     return (
-        f"Fine-tuning alone, without the history prior, gives Recall@20 {metric(tuned)} ({signed(tuned - before)}); "
-        f"{share(personal['users_fallback'])} of the users fall back to the global parameters."
+        f"The global model with own history, without fine-tuning, gives Recall@20 {metric(with_history)} ({signed(with_history - before)})."
     )
 
 
@@ -92,9 +118,9 @@ def _baseline(personal: dict) -> list[str]:
     known = {name: figures["recall@20"] for name, figures in personal["baselines"].items() if "recall@20" in figures}
     if not known:
         return []
-    best, after = max(known, key=known.get), personal["after"]["recall@20"]
+    best, shipped = max(known, key=known.get), personal["after"]["recall@20"]
     text = f"The best baseline on the same predictions, {best}, reaches Recall@20 {metric(known[best])}"
-    return [f"{text}: more than the personal models." if known[best] > after else f"{text}, no more than the personal models."]
+    return [f"{text}: more than what is shipped." if known[best] > shipped else f"{text}, no more than what is shipped."]
 
 
 def _bins(personal: dict) -> list[str]:
@@ -109,4 +135,4 @@ def _attainable(personal: dict) -> list[str]:
     attainable = personal.get("attainable")
     if not attainable or attainable.get("recovered") is None:
         return []
-    return [f"In this simulated shop the personal models recover {share(attainable['recovered'])} of what knowing the user could give."]
+    return [f"In this simulated shop what is shipped recovers {share(attainable['recovered'])} of what knowing the user could give."]

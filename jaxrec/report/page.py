@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from jaxrec.report.contents import sections
 from jaxrec.report.headline import claim, headline, notes
 from jaxrec.report.look import STYLE
+from jaxrec.report.personal import SHIPPED, ships_networks
 from jaxrec.report.section import Runs, Section
 from jaxrec.report.tables import Table, metric, numeric_columns, share, signed, significant, size
 
 # Rows that the headline is about.
-STRONG = ("as shipped",)
+STRONG = (SHIPPED,)
 CAPTIONS = {
     "training_loss": "Training loss by updates",
     "validation_recall": "Recall@20 on the validation part by updates",
@@ -53,9 +54,10 @@ def _figures(summary: dict) -> Iterator[tuple[str, str, str]]:
     personal, device = summary["personal"], summary["device"] or {}
     if personal is not None:
         before, after = personal["before"]["recall@20"], personal["after"]["recall@20"]
-        yield "Recall@20, personal", metric(after), f"{signed(after - before)} against the global model"
+        yield "Recall@20, as shipped", metric(after), f"{signed(after - before)} against the global model"
         yield "users better", share(personal["users_better"]), f"{share(personal['users_worse'])} worse"
-        yield "on each device", size(personal["personal_bytes_per_user"]), "personal parameters"
+        if ships_networks(personal):
+            yield "on each device", size(personal["personal_bytes_per_user"]), "personal parameters"
     elif summary["global"] is not None:
         yield "Recall@20, global", metric(summary["global"]["recall@20"]), f"MRR@20 {metric(summary['global']['mrr@20'])}"
     if device.get("recommend_p50_ms") is not None:

@@ -14,21 +14,31 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
+from jaxrec.data.own_history import FEATURES
 from jaxrec.errors import InputError
 from jaxrec.files import read_json
 
-# The keys that the report needs: a number, two limits of an interval, or an object with such keys ("*" stands for every key that is there).
-NUMBER, LIMITS = "a number", "two numbers"
+# The keys that the report needs: a number or another value in words, an object with such keys ("*" stands for every key that is there), or
+# a list of such objects.
+NUMBER, FLAG, LIMITS, WEIGHTS = "a number", "true or false", "two numbers", f"{len(FEATURES)} numbers"
 METRICS = {"recall@20": NUMBER, "mrr@20": NUMBER}
 DATASET = {"events": NUMBER, "sessions": NUMBER, "users": NUMBER, "items": NUMBER}
 TRAIN = {**METRICS, "predictions": NUMBER, "train_events_per_s": NUMBER, "train_seconds": NUMBER}
 EVALUATION = {"*": {"*": NUMBER}}
 ABOUT = ("seconds", "settings", "inputs")  # what every stage writes beside its figures
+INTERVALS = {"recall@20": LIMITS, "mrr@20": LIMITS}
+GAIN = {
+    **dict.fromkeys(("users", "predictions", "users_better", "users_same", "users_worse"), NUMBER),
+    **dict.fromkeys(("before", "before_with_history", "fine_tuned", "fine_tuned_with_history", "after"), METRICS),
+    **dict.fromkeys(("gain_ci95", "fine_tuned_gain_ci95"), INTERVALS),
+}
 PERSONAL = {
-    **dict.fromkeys(("users", "users_trained", "users_per_s", "predictions", "personal_bytes_per_user"), NUMBER),
-    **dict.fromkeys(("before", "after", "fine_tuned"), METRICS),
-    **{"baselines": {"*": {"*": NUMBER}}, "gain_ci95": {"recall@20": LIMITS, "mrr@20": LIMITS}},
-    **dict.fromkeys(("users_better", "users_same", "users_worse", "users_fallback"), NUMBER),
+    **GAIN,
+    **{"old_users": GAIN, "new_users": GAIN, "baselines": {"*": {"*": NUMBER}}},
+    **dict.fromkeys(("users_trained", "users_per_s", "users_fallback", "personal_bytes_per_user", "learning_rate", "epochs"), NUMBER),
+    **{"fine_tuned_is_used": FLAG, "history": WEIGHTS},
+    "trials": [dict.fromkeys(("learning_rate", "epochs", "fall_of_loss", "error"), NUMBER)],
+    "planning": dict.fromkeys(("shapes", "users", "steps_read", "steps", "padding"), NUMBER),
 }
 DEVICE = {"model_bytes": NUMBER}
 RESULT_COLUMNS = ("fine_tuned_recall@20", "before_recall@20", "after_recall@20")
@@ -194,9 +204,13 @@ def _line(path: Path, number: int, line: str) -> dict:
 def _check(path: Path, value: Any, expected: Any, name: str = "the whole file") -> None:
     """Refuse a value that is not what is expected under `name`, or lacks one of the expected keys."""
     if not _fits(value, expected):
-        wanted = expected if isinstance(expected, str) else "an object"
+        wanted = expected if isinstance(expected, str) else "a list" if isinstance(expected, list) else "an object"
         raise InputError(f"{path}: expected {wanted} as {name}; got {json.dumps(value)[:60]}")
     if isinstance(expected, str):
+        return
+    if isinstance(expected, list):
+        for number, one in enumerate(value):
+            _check(path, one, expected[0], f"{name}[{number}]")
         return
     for key in value if "*" in expected else expected:
         if key not in value:
@@ -207,9 +221,12 @@ def _check(path: Path, value: Any, expected: Any, name: str = "the whole file") 
 def _fits(value: Any, expected: Any) -> bool:
     if expected == NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if expected == LIMITS:
-        return isinstance(value, list) and len(value) == 2 and all(_fits(one, NUMBER) for one in value)
-    return isinstance(value, dict)
+    if expected == FLAG:
+        return isinstance(value, bool)
+    if expected in (LIMITS, WEIGHTS):
+        length = 2 if expected == LIMITS else len(FEATURES)
+        return isinstance(value, list) and len(value) == length and all(_fits(one, NUMBER) for one in value)
+    return isinstance(value, type(expected))
 
 
 def _check_finite(place: Path | str, value: Any) -> None:
