@@ -28,7 +28,7 @@ def test_operations_are_three_times_the_forward_ones_less_what_frozen_rows_need(
 def test_a_hold_out_trains_on_the_rest_with_every_rate_and_is_judged_after_every_epoch():
     case = CASES["default"]
     alone = case._replace(blocks=1, choice=dataclasses.replace(case.choice, holdout_fraction=0.0))
-    update, tried = operations_of(alone, 1.0), 9
+    update, tried = operations_of(alone, 1.0), 2 * 3
     forward = sum(2 * m * k * n for m, k, n in products_of(case)[0])
     assert operations_of(case, 2.0) == update * (3 * tried + 4 * 2) + forward * (1 + tried)
 
