@@ -94,12 +94,12 @@ def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.n
     halves = [sessions[np.isin(dataset.users[sessions], users[part::2])] for part in (0, 1)]
     blocks = [list(session_blocks(dataset, half, predictions_at_once(dataset.n_items))) for half in halves]
     networks = {False: Remembered(plain), True: Remembered(tuned)}
-    without = _judge(networks[False], blocks, (OFF, OFF), dataset.n_items)
+    alone = {fine_tuned: _judge(network, blocks, (OFF, OFF), dataset.n_items) for fine_tuned, network in networks.items()}
+    without = alone[False]
     trials, best = [], (0.0, OFF, False)
     for fine_tuned, network in networks.items():
         found, history = _best_prior(network, blocks, without, dataset.n_items) if with_prior else ([], lambda trial: OFF)
-        alone = _judge(network, blocks, (OFF, OFF), dataset.n_items)
-        found = [_trial(without, alone, 0.0, 1.0, 0.0), *found]
+        found = [_trial(without, alone[fine_tuned], 0.0, 1.0, 0.0), *found]
         leading = max(found, key=_worth)
         trials += [{"fine_tuned": fine_tuned, **trial} for trial in found]
         if _worth(leading) > best[0]:

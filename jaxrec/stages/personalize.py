@@ -7,7 +7,7 @@ run goes on with the chunks that are not there yet. Several processes take turns
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxrec.baselines.registry import BASELINES
-from jaxrec.data.blocks import Histories, runs, session_blocks
+from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
 from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
@@ -182,7 +182,7 @@ def _fill_store(
     missing = [number for number in own if not is_finished(chunk_folder(store, number))]
     if len(missing) < len(own):
         log.info("%s: going on, %d of %d chunks are there", store, len(own) - len(missing), len(own))
-    histories, sessions_of, compiled = Histories(dataset), _sessions_by_user(dataset), set()
+    histories, test, compiled = Histories(dataset), dataset.period("test"), set()
 
     def fit(events: UserEvents) -> tuple[np.ndarray, Personal]:
         given = (trained.model, recipe.training, recipe.choice, shared, start, source, choice.advice, events)
@@ -203,7 +203,8 @@ def _fill_store(
             improved = result.improved & choice.learnt.fine_tuned
             result = result._replace(params=as_kept(recipe.run.keep, start, result.params), improved=improved)
             scorer = stack_users(trained.model, shared, start, [(users, result.params)], dataset.n_users)
-            ranks = _rank(dataset, {"fine_tuned": scorer}, choice, sessions_of(users), histories)
+            sessions, _ = histories.sessions_of_each(users, test.start, test.stop)
+            ranks = _rank(dataset, {"fine_tuned": scorer}, choice, np.sort(sessions), histories)
             write_chunk(chunk_folder(store, number), recipe.run.keep, start, users, result, ranks, seconds)
             bar.update(len(users))
 
@@ -218,26 +219,15 @@ def _rank(
     return rank_by_all({**scorers, **more}, blocks, dataset.n_items)
 
 
-def _sessions_by_user(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from users to the numbers of their test sessions."""
+def _test_sessions(dataset: Dataset) -> np.ndarray:
+    """Numbers of the test sessions that have a user."""
     test = dataset.period("test")
-    owners = np.asarray(dataset.users[test.start : test.stop])
-    order = np.argsort(owners, kind="stable")
-    ends = np.searchsorted(owners[order], np.arange(dataset.n_users + 1))
-
-    def sessions_of(users: np.ndarray) -> np.ndarray:
-        user, place = runs(ends[users + 1] - ends[users])
-        return np.sort(order[ends[users][user] + place]) + test.start
-
-    return sessions_of
+    return test.start + np.flatnonzero(dataset.users[test.start : test.stop] >= 0)
 
 
 def _ranks(dataset: Dataset, trained: Trained, choice: Choice, stored: list[Stored], own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
     """Ranks of all users' test predictions by every ranker of `SHOWN`; `own` are those of the personal models, chunk by chunk."""
-    test = dataset.period("test")
-    sessions = np.arange(test.start, test.stop)
-    sessions = sessions[dataset.users[sessions] >= 0]
-    found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, sessions)
+    found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, _test_sessions(dataset))
     before = found["before"]
     history = found.get("before_with_history", before)
     tuned, with_history = _copy(before), _copy(history)
@@ -262,9 +252,7 @@ def _copy(ranks: Ranks) -> Ranks:
 
 def _more_ranks(dataset: Dataset, references: Mapping[str, Scorer]) -> dict[str, Ranks]:
     """Ranks of the same predictions by baselines and by whatever else is compared."""
-    test = dataset.period("test")
-    sessions = np.arange(test.start, test.stop)
-    blocks = session_blocks(dataset, sessions[dataset.users[sessions] >= 0], predictions_at_once(dataset.n_items))
+    blocks = session_blocks(dataset, _test_sessions(dataset), predictions_at_once(dataset.n_items))
     scorers = {name: BASELINES[name](dataset, dataset.period("global")) for name in COMPARED} | dict(references)
     return rank_by_all(scorers, blocks, dataset.n_items)
 

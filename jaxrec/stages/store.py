@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrec.compression.rows import quantize_rows
 from jaxrec.data.blocks import SessionBlock, round_up
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import score_items, stack_users
@@ -29,11 +30,9 @@ from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
 from jaxrec.stages.once import differences
 
-INDEX, RANKS, CHUNK = "index.npy", "ranks.npz", "chunk.json"
+STARTED, INDEX, RANKS, CHUNK = "started.json", "index.npy", "ranks.npz", "chunk.json"
 COLUMNS = ("improved", "rate", "epochs", "held")
 """What is kept of each user beside the parameters; fields of `Personal`."""
-
-LARGEST = 127
 
 
 class Stored(NamedTuple):
@@ -82,8 +81,7 @@ def as_kept(keep: str, start: Params, params: Params) -> Params:
         return params
 
     def back(leaf: np.ndarray, start: np.ndarray) -> np.ndarray:
-        values, scale = quantize_difference(leaf, start)
-        return start[None] + values * scale
+        return _restored(*quantize_difference(leaf, start), start)
 
     return jax.tree.map(lambda leaf, own: back(np.asarray(leaf), np.asarray(own)), params, start)
 
@@ -142,8 +140,13 @@ def read_ranks(path: Path) -> dict[str, Ranks]:
 def quantize_difference(leaves: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(values [U, ...] int8, scale [U, ..., 1] float32) of each user's difference from the global array, scaled along its last axis."""
     away = leaves - start[None]
-    scale = (np.abs(away).max(-1, keepdims=True) / LARGEST).astype(np.float32)
-    return np.rint(away / np.where(scale, scale, 1)).astype(np.int8), scale
+    values, scale = quantize_rows(away.reshape(-1, away.shape[-1]))
+    return values.reshape(away.shape), scale.reshape(*away.shape[:-1], 1)
+
+
+def _restored(values: np.ndarray, scale: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Users' arrays from what `quantize_difference` gave."""
+    return start[None] + values * scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +196,7 @@ def _rows(path: Path, keep: str, rows: np.ndarray, start: np.ndarray) -> np.ndar
     if keep == "full":
         return np.load(f"{path}.npy", mmap_mode="r")[rows]
     values, scale = (np.load(f"{path}.{part}.npy", mmap_mode="r")[rows] for part in ("int8", "scale"))
-    return start[None] + values * scale
+    return _restored(values, scale, start)
 
 
 def finish_store(folder: Path, n_users: int, chunks: Mapping[int, np.ndarray]) -> None:
@@ -226,9 +229,6 @@ def open_store(folder: Path, start: Params) -> Store:
         for name, leaf in named(start).items():
             _check_leaf(chunk_folder(folder, number) / (f"{name}.npy" if keep == "full" else f"{name}.int8.npy"), leaf.shape)
     return Store(folder, index, start, keep)
-
-
-STARTED = "started.json"
 
 
 def _check_leaf(path: Path, shape: tuple[int, ...]) -> None:
