@@ -8,7 +8,7 @@ from jaxrec.data.prepare import PrepareOptions
 from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
-from jaxrec.device.signatures import ExportOptions
+from jaxrec.device.shipped import ExportOptions
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions

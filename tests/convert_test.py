@@ -9,20 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from device_world import OFFSETS, OPTIONS, RULES, random_model
+from device_world import OPTIONS, entries
 
 from jaxrec.device import convert
-from jaxrec.device.signatures import Signature, ship, signatures
+from jaxrec.device.shipped import ship
+from jaxrec.device.signatures import Signature, signatures
 from jaxrec.errors import InputError
 from jaxrec.learning.step import Rule
 from jaxrec.models.recommender import Model, ModelOptions
 
 ADD = Signature("add", lambda a, unused: {"sum": a + 1.0}, {"a": jnp.zeros(2), "unused": jnp.zeros(3)})
-
-
-def entries(name, precision="float32"):
-    model, params = random_model(name)
-    return signatures(*ship(model, params, OFFSETS, RULES[name], precision), OPTIONS)
 
 
 def test_an_unused_input_stays_an_input():
@@ -43,7 +39,7 @@ def test_only_built_in_operations_and_no_loop(name, precision):
 def test_a_table_is_stored_once_however_many_signatures_read_it(precision, per_row):
     def size(items):
         model = Model(ModelOptions(units=(4,), embedding_dim=16), items)
-        shipped, personal = ship(model, model.init(jax.random.key(0)), np.arange(items), Rule(in_batch=False), precision)
+        shipped, personal = ship(model, model.init(jax.random.key(0)), np.arange(items), Rule(in_batch=False), (1.0,) * 7, precision)
         return len(convert.to_tflite(signatures(shipped, personal, dataclasses.replace(OPTIONS, context_length=1, train_steps=1))))
 
     # Beside its row, an item has a bias and an offset. Each is stored once, so bytes grow by exactly that.

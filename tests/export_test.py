@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
-from device_world import ITEMS, OFFSETS, OPTIONS, RULES, WEIGHTS, export_to, random_model
+from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, WEIGHTS, contents, entries, export_to, exported, random_model
 from world import dataset_of, written
 
 from jaxrec.data.own_history import FEATURES
@@ -19,29 +20,25 @@ from jaxrec.device import export as exporting
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
 from jaxrec.device.runtime import DeviceModel
-from jaxrec.device.signatures import ship, signatures
+from jaxrec.device.shipped import ship
+from jaxrec.device.runtime import past_of
 from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
-from jaxrec.learning.personalize import personal_sampler
+from jaxrec.learning.personalize import drawn_offsets, drawn_weights, personal_sampler
 from jaxrec.learning.step import Rule
 from jaxrec.learning.recipe import LossOptions, Recipe, RunOptions
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages import export as stage
-from jaxrec.stages.export import device_offsets, export_user, personalized
+from jaxrec.stages.export import export_user, known_items, personalized
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import settings_of
 from jaxrec.stages.personalize import STORE, run_personalize
 from jaxrec.stages.store import chunk_folder, open_store
 from jaxrec.stages.train import Trained, load_trained, run_train
 
-FILES = ["manifest.json", "model.tflite", "personal.npz"]
-
-
-def entries(name, change=lambda params: params, offsets=OFFSETS):
-    model, params = random_model(name)
-    return signatures(*ship(model, change(params), offsets, RULES[name], "float32"), OPTIONS)
+FILES = ["items.npz", "manifest.json", "model.tflite", "personal.npz"]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +49,7 @@ def flatbuffer():
 def test_the_manifest_tells_what_was_exported(tmp_path):
     vocabulary = tmp_path / "vocabulary.parquet"
     vocabulary.write_bytes(b"names")
-    model, params = random_model("dense")
-    manifest = exporting.export(model, params, WEIGHTS, OFFSETS, OPTIONS, tmp_path / "device", RULES["dense"], vocabulary)
+    manifest = exporting.export(contents("dense")._replace(vocabulary=vocabulary), OPTIONS, tmp_path / "device")
     folder = tmp_path / "device"
     assert json.loads((folder / "manifest.json").read_text()) == manifest
     assert sorted(path.name for path in folder.iterdir()) == [*FILES, "vocabulary.parquet"]
@@ -61,18 +57,17 @@ def test_the_manifest_tells_what_was_exported(tmp_path):
     assert manifest["sha256"] == sha256(folder / "model.tflite")
     assert manifest["model_bytes"] == (folder / "model.tflite").stat().st_size
     assert manifest["versions"]["jax"] == importlib.metadata.version("jax")
-    assert (manifest["precision"], manifest["history"], manifest["items"]) == ("float32", dict(zip(FEATURES, WEIGHTS, strict=True)), ITEMS)
+    assert (manifest["precision"], manifest["history"], manifest["items"]) == ("float32", dict(zip(FEATURES, HISTORY, strict=True)), ITEMS)
     assert 0 <= manifest["recommend_max_abs_error"] <= 1e-5
     assert 0 < manifest["train_max_abs_error"] <= 1e-4
     assert manifest["export_seconds"] > 0
-    assert manifest["signatures"].keys() == {"recommend", "recommend_all", "step", "train"}
+    assert manifest["signatures"].keys() == {"recommend", "recommend_all", "step", "score", "train", "loss"}
     assert manifest["signatures"]["recommend"]["outputs"]["user_vector"] == {"shape": [8], "dtype": "float32"}
 
 
-def test_a_device_starts_from_the_global_model(tmp_path):
-    export_to(tmp_path, "layers")
+def test_a_device_starts_from_the_global_model():
     model, params = random_model("layers")
-    state, personal = DeviceModel.load(tmp_path).state, model.split(params)[1]
+    state, personal = DeviceModel.load(exported("layers")).state, model.split(params)[1]
     np.testing.assert_array_equal(state["personal.last.w_in"], personal["last"]["w_in"])
     np.testing.assert_array_equal(state["personal.dense.kernel"], personal["dense"]["kernel"])
     assert all((part == 0).all() for name, part in state.items() if name.startswith("optimizer."))
@@ -83,7 +78,7 @@ def test_a_device_starts_from_the_global_model(tmp_path):
     ("changed", "named"),
     [
         (lambda: entries("dense", change=lambda params: {**params, "item_table": params["item_table"] * np.float32(1.001)}), "recommend"),
-        (lambda: entries("dense", offsets=OFFSETS[::-1]), "train"),
+        (lambda: entries("dense", offsets=OFFSETS + np.linspace(0, 0.01, ITEMS, dtype=np.float32)), "train"),
     ],
     ids=["table", "offsets"],
 )
@@ -103,29 +98,29 @@ def test_a_model_that_differs_is_not_written(flatbuffer, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_export_is_refused_by_the_runtime(tmp_path, monkeypatch):
-    export_to(tmp_path, "dense")
-    monkeypatch.setattr(exporting, "write_state", lambda *_: 1 / 0)
+    shutil.copytree(exported("dense"), tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(exporting, "write_arrays", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_to(tmp_path, "dense", seed=1)
     with pytest.raises(InputError, match=r"manifest\.json: expected a device manifest"):
         DeviceModel.load(tmp_path)
 
 
-def test_encoded_tables_rank_nearly_alike(tmp_path):
+def test_encoded_tables_rank_nearly_alike():
     found = {}
     for precision in ("float32", "float16", "int8"):
-        assert export_to(tmp_path / precision, "dense", precision)["precision"] == precision
-        found[precision] = DeviceModel.load(tmp_path / precision).recommend_all([1, 2, 3]).scores
+        device = DeviceModel.load(exported("dense", precision))
+        assert device.manifest["precision"] == precision
+        found[precision] = device.recommend_all([1, 2, 3]).scores
     for precision, limit in (("float16", 2e-3), ("int8", 2e-2)):
         assert 0 < np.abs(found[precision] - found["float32"]).max() < limit
 
 
 def test_offsets_are_those_of_the_simulation_for_the_devices_number_of_negatives():
     counts, personal = np.arange(1, 9), PersonalOptions()
-    same = dataclasses.replace(OPTIONS, train_negatives=personal.personal_n_sample)
-    np.testing.assert_array_equal(device_offsets(counts, same, personal), personal_sampler(counts, personal).drawn_offset)
-    twice = dataclasses.replace(OPTIONS, train_negatives=2 * personal.personal_n_sample)
-    np.testing.assert_allclose(device_offsets(counts, same, personal) - device_offsets(counts, twice, personal), np.log(2), rtol=1e-5)
+    weights, n = drawn_weights(counts, personal), personal.personal_n_sample
+    np.testing.assert_allclose(drawn_offsets(weights, n), personal_sampler(counts, personal).drawn_offset, rtol=1e-6)
+    np.testing.assert_allclose(drawn_offsets(weights, n) - drawn_offsets(weights, 2 * n), np.log(2), rtol=1e-5)
 
 
 TRAINED = Trained(None, None, None, 0, "a model")
@@ -187,7 +182,7 @@ SMALL = (ModelOptions(units=(4,), embedding_dim=4), Recipe(LossOptions(n_sample=
 
 def test_a_user_s_device_starts_from_the_stored_parameters(run):
     dataset, workdir = run
-    path, own = export_user(dataset, workdir, IDS[OWN])
+    (path,), own = export_user(dataset, workdir, IDS[OWN], OPTIONS)
     assert (path, own) == (workdir / "device" / "users" / "a%2F..%2Fb%201.npz", True)
     device = DeviceModel.load(workdir / "device")
     before = device.state
@@ -207,7 +202,7 @@ def test_a_user_s_device_starts_from_the_stored_parameters(run):
 @pytest.mark.parametrize("user", [DISAGREED, NEW])
 def test_without_a_better_model_of_the_own_a_device_starts_from_the_global_one(run, user):
     dataset, workdir = run
-    path, own = export_user(dataset, workdir, IDS[user])
+    (path,), own = export_user(dataset, workdir, IDS[user], OPTIONS)
     device = DeviceModel.load(workdir / "device")
     start = device.state
     device.restore(path)
@@ -233,17 +228,93 @@ def launch(workdir, *more):
 def test_users_of_what_is_not_exported_are_refused(run, tmp_path):
     dataset, workdir = run
     with pytest.raises(InputError, match=r"--user: expected one of the 3 users .* got 'nobody'"):
-        export_user(dataset, workdir, "nobody")
+        export_user(dataset, workdir, "nobody", OPTIONS)
     shutil.copytree(workdir, tmp_path / "run")
     (tmp_path / "run/device/manifest.json").unlink()
     with pytest.raises(InputError, match="expected an exported model; there is none, export without --user first"):
-        export_user(dataset, tmp_path / "run", IDS[OWN])
+        export_user(dataset, tmp_path / "run", IDS[OWN], OPTIONS)
     keep = PersonalRecipe(PersonalOptions(personal_n_sample=4), run=UserRunOptions(keep="metrics"))
     run_personalize(dataset, tmp_path / "run", keep, overwrite=True)
     shutil.copy(workdir / "device/manifest.json", tmp_path / "run/device")
     with pytest.raises(InputError, match=r"the personal models: .* there, .* now"):
-        export_user(dataset, tmp_path / "run", IDS[OWN])
+        export_user(dataset, tmp_path / "run", IDS[OWN], OPTIONS)
     stage.run_export(dataset, tmp_path / "run", OPTIONS, overwrite=True)
     assert not (tmp_path / "run/device/users").exists(), "files of users go with the model they belong to"
     with pytest.raises(InputError, match="--keep=metrics kept none"):
-        export_user(dataset, tmp_path / "run", IDS[OWN])
+        export_user(dataset, tmp_path / "run", IDS[OWN], OPTIONS)
+
+
+def test_a_device_that_knows_some_items_ranks_them_as_one_that_knows_all(tmp_path):
+    """DeepRec's download: ids stay those of the vocabulary, whatever rows they have in the file."""
+    items = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29])
+    exporting.export(contents("layers"), OPTIONS, tmp_path / "some", items)
+    some, everything = DeviceModel.load(tmp_path / "some"), DeviceModel.load(exported("layers"))
+    assert (some.manifest["items"], some.manifest["vocabulary_items"], everything.manifest["items"]) == (10, ITEMS, ITEMS)
+    assert some.manifest["model_bytes"] < everything.manifest["model_bytes"]
+    past = past_of([[3, 4, 3], [29]])
+    found, expected = (one.recommend([5, 7], [23, 3, 29, 2], past) for one in (some, everything))
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert set(some.recommend([5, 4, 7], [23, 4, 29, 6]).items.tolist()) == {23, 29, -1}, "unknown ones are left out"
+    assert set(some.recommend_all([5]).items.tolist()) <= set(items.tolist())
+    with pytest.raises(InputError, match="item: expected one that the device knows; got 4"):
+        some.click(4)
+    some.train_on([[2, 3, 4, 5], [4, 4]], 0.1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_streamed_rows_rank_as_bundled_ones(tmp_path, precision):
+    items, given = np.array([1, 3, 4, 8, 20, 21]), contents("dense")
+    options = dataclasses.replace(OPTIONS, rows="streamed", precision=precision)
+    manifest = exporting.export(given, options, tmp_path / "none")
+    exporting.write_rows(given, options, items, manifest, tmp_path / "rows.npz")
+    bundled_options = dataclasses.replace(OPTIONS, precision=precision, rows="candidates")
+    exporting.export(given, bundled_options, tmp_path / "some", items)
+    streamed, bundled = DeviceModel.load(tmp_path / "none"), DeviceModel.load(tmp_path / "some")
+    with pytest.raises(InputError, match="item rows: expected those that the cloud sends; call `receive` first"):
+        streamed.recommend([1], [3])
+    streamed.receive(tmp_path / "rows.npz")
+    for one in (streamed, bundled):
+        one.train_on([[1, 3, 4], [8, 20, 8, 21]], 0.1)
+    for call in (lambda one: one.recommend([3, 8], [21, 4, 1, 5]), lambda one: one.recommend_all([3, 8], past_of([[20, 20]]), True)):
+        found, expected = call(streamed), call(bundled)
+        np.testing.assert_array_equal(found.items, expected.items)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    with pytest.raises(InputError, match="--streamed_rows: expected at least the 13 items of the user; got 12"):
+        exporting.write_rows(given, options, np.arange(13), manifest, tmp_path / "more.npz")
+    assert not (tmp_path / "more.npz").exists()
+
+
+def test_baked_parameters_recommend_alike_and_cannot_be_trained(tmp_path):
+    manifest = export_to(tmp_path, "dense", baked=True)
+    baked, inputs = DeviceModel.load(tmp_path), DeviceModel.load(exported("dense"))
+    assert manifest["signatures"].keys() == {"recommend", "recommend_all", "step", "score"} and not baked.state
+    np.testing.assert_allclose(baked.recommend([1, 2], [3, 4, 5]).scores, inputs.recommend([1, 2], [3, 4, 5]).scores, atol=1e-5)
+    np.testing.assert_allclose(baked.click(3), inputs.click(3), atol=1e-6)
+    with pytest.raises(InputError, match="train: expected a model whose personal parameters are inputs; they are baked into this one"):
+        baked.train_on([[1, 2]], 0.1)
+
+
+def test_frozen_matrices_are_stored_as_item_rows_are():
+    model, params = random_model("layers")
+    shipped, personal = ship(model, params, OFFSETS, Rule(in_batch=False), HISTORY, "int8")
+    for name in ("w_in", "w_hidden"):
+        stored, matrix = shipped.frozen["lower"]["layer_0"][name], params["lower"]["layer_0"][name]
+        assert stored.values.dtype == np.int8 and stored.values.shape == matrix.shape
+        np.testing.assert_allclose(shipped.shared["lower"]["layer_0"][name], matrix, atol=np.abs(matrix).max() / 254 * 1.001)
+    jax.tree.map(np.testing.assert_array_equal, personal, model.split(params)[1])
+
+
+def test_a_user_s_own_folder_holds_the_user_s_items_and_parameters(run):
+    dataset, workdir = run
+    options = dataclasses.replace(OPTIONS, rows="candidates", candidates=3, top_k=2)
+    (path,), own = export_user(dataset, workdir, IDS[OWN], options)
+    items = known_items(dataset, OWN, 3)
+    popular = np.argsort(-dataset.item_counts, kind="stable")[:3]
+    assert own and set(items.tolist()) == {*popular.tolist(), 0, 1, 2, 3} and (np.diff(items) > 0).all()
+    device, whole = DeviceModel.load(path), DeviceModel.load(workdir / "device")
+    export_user(dataset, workdir, IDS[OWN], OPTIONS)
+    whole.restore(path.with_name(f"{path.name}.npz"))
+    np.testing.assert_allclose(device.recommend([0], [1, 2]).scores, whole.recommend([0], [1, 2]).scores[:2], atol=1e-5)
+    with pytest.raises(InputError, match="--rows=candidates: expected --user"):
+        stage.run_export(dataset, workdir, options, overwrite=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from world import dataset_of
 
 from jaxrec.data.blocks import session_blocks
-from jaxrec.data.own_history import FEATURES, filled_up, own_items, own_items_now, past_of
+from jaxrec.data.own_history import FEATURES, features_now, filled_up, own_items, own_now, past_of
 
 A, B, C, D = range(4)
 
@@ -49,17 +49,17 @@ def test_a_device_knows_of_its_user_what_the_simulation_knows(log):
     users, sessions = [user for user, _ in log], [session for _, session in log]
     for (session, step), found in told(dataset_of(sessions, users, n_items=6)).items():
         earlier = [sessions[s] for s in range(session) if users[s] == users[session] >= 0]
-        items, features = own_items_now(past_of(earlier), sessions[session][: step + 1])
-        assert items.tolist() == sorted(found)
-        np.testing.assert_array_equal(features, [found[item] for item in items.tolist()])
+        own = own_now(past_of(earlier), sessions[session][: step + 1])
+        assert own.items.tolist() == sorted(found)
+        np.testing.assert_array_equal(features_now(own), [found[item] for item in own.items.tolist()])
 
 
 def test_a_device_without_a_click_has_its_past_and_without_a_past_has_nothing():
-    items, features = own_items_now(past_of([[A, B], [B]]), [])
-    assert items.tolist() == [A, B] and np.isfinite(features).all()
+    own = own_now(past_of([[A, B], [B]]), [])
+    features = features_now(own)
+    assert own.items.tolist() == [A, B] and np.isfinite(features).all()
     np.testing.assert_array_equal(features[:, FEATURES.index("in_session") :], 0)
-    items, features = own_items_now(past_of([]), [])
-    assert (len(items), features.shape) == (0, (0, len(FEATURES)))
+    assert features_now(own_now(past_of([]), [])).shape == (0, len(FEATURES))
 
 
 @pytest.mark.parametrize("step", range(4))

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from device_world import ITEMS, OFFSETS, OPTIONS, RULES, WEIGHTS, export_to, functions, random_block, random_model
+from device_world import ITEMS, OFFSETS, OPTIONS, RULES, export_to, exported, functions, own_inputs, random_block, random_model
 
 from jaxrec.data.blocks import Block
-from jaxrec.data.own_history import own_items_now, past_of
+from jaxrec.data.own_history import past_of
 from jaxrec.device.runtime import DeviceModel
 from jaxrec.errors import InputError
 from jaxrec.learning.negatives import draw_items, sampler
@@ -28,19 +28,15 @@ CASES = [("dense", "float32"), ("layers", "int8"), ("no head", "float16")]
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def case(request, tmp_path_factory):
+def case(request):
     """(name, precision, folder) of an exported model."""
-    folder = tmp_path_factory.mktemp("device")
-    export_to(folder, *request.param)
-    return *request.param, folder
+    return *request.param, exported(*request.param)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder():
     """An exported model with a dense head."""
-    folder = tmp_path_factory.mktemp("device")
-    export_to(folder, "dense")
-    return folder
+    return exported("dense")
 
 
 @pytest.fixture
@@ -54,6 +50,12 @@ def close(got, want, limit):
         np.testing.assert_allclose(got[name], want[name], atol=limit, rtol=limit, err_msg=name)
 
 
+def zero(device, signature="train"):
+    """States before a block, or before the first click."""
+    inputs = device.manifest["signatures"][signature]["inputs"]
+    return {name: np.zeros(of["shape"], of["dtype"]) for name, of in inputs.items() if name.startswith("hidden.")}
+
+
 def personal_of(name):
     model, params = random_model(name)
     return model.split(params)[1]
@@ -63,18 +65,14 @@ def test_recommendations_are_those_of_jax(case):
     name, precision, folder = case
     device, jitted, rng = DeviceModel.load(folder), functions(name, precision), np.random.default_rng(3)
     for length in range(5):
-        context, past = rng.integers(0, ITEMS, 4, dtype=np.int32), past_of(np.split(rng.integers(0, ITEMS, 12), [3, 8]))
-        bonus = np.zeros(ITEMS, np.float32)
-        own, features = own_items_now(past, context[:length])
-        bonus[own] = features @ np.array(WEIGHTS, np.float32)
+        context, sessions = rng.integers(0, ITEMS, 4, dtype=np.int32), np.split(rng.integers(0, ITEMS, 5), [2])
+        past, exclude = past_of(sessions), bool(length % 2)
         some = rng.permutation(ITEMS)[:6].astype(np.int32)
-        given = {"personal": personal_of(name), "context": context, "length": np.int32(length)}
+        given = {"personal": personal_of(name), "context": context, "length": np.int32(length), "exclude_seen": np.bool_(exclude)}
+        given["own"] = own_inputs(sessions, context[:length])
         for got, want in (
-            (
-                device.recommend(context[:length], some, past),
-                jitted["recommend"](**given, candidates=some, bonus=bonus[some]),
-            ),
-            (device.recommend_all(context[:length], past), jitted["recommend_all"](**given, bonus=bonus)),
+            (device.recommend(context[:length], some, past, exclude), jitted["recommend"](**given, candidates=some)),
+            (device.recommend_all(context[:length], past, exclude), jitted["recommend_all"](**given)),
         ):
             np.testing.assert_array_equal(got.items, want["items"])
             close({"scores": got.scores, "user": got.user_vector}, {"scores": want["scores"], "user": want["user_vector"]}, 1e-5)
@@ -85,12 +83,14 @@ def test_updates_one_after_another_are_those_of_jax(case):
     device, learn, rng = DeviceModel.load(folder), functions(name, precision)["train"], np.random.default_rng(4)
     personal = personal_of(name)
     state = {"personal": personal, "optimizer": init_state(RULES[name], personal).optimizer}
+    hidden = jax.tree.map(np.asarray, random_model(name)[0].zero_hidden(OPTIONS.train_rows))
     for _ in range(5):
         items, mask, negatives = random_block(rng)
-        want = learn(**state, items=items, mask=mask, negatives=negatives, learning_rate=np.float32(0.05))
-        loss = device.train_on(items, mask, negatives, 0.05)
-        state = {part: want[part] for part in state}
-        close({"loss": loss, **device.state}, {"loss": want["loss"], **named(state)}, 1e-4)
+        block = Block(items, mask, rng.random(mask.shape) < 0.3)
+        want = learn(**state, **block._asdict(), negatives=negatives, learning_rate=np.float32(0.05), hidden=hidden)
+        loss, after = device.update(block, named({"hidden": hidden}), negatives, 0.05)
+        state, hidden = {part: want[part] for part in state}, jax.tree.map(np.asarray, want["hidden"])
+        close({"loss": loss, **device.state, **after}, {"loss": want["loss"], **named(state), **named({"hidden": hidden})}, 1e-4)
     assert all(np.abs(device.state[name] - leaf).max() > 1e-3 for name, leaf in named({"personal": personal}).items())
 
 
@@ -114,7 +114,8 @@ def test_what_a_device_learns_is_what_was_simulated(folder):
     device, key = DeviceModel.load(folder), jax.random.fold_in(jax.random.key(options.personal_seed), 7)
     for epoch in range(3):
         negatives, _ = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), 0))
-        device.train_on(items, mask, np.asarray(draw_items(source, negatives, 5)), 0.05)
+        drawn = np.asarray(draw_items(source, negatives, 5))
+        device.update(Block(*(np.asarray(part[0]) for part in block)), zero(device), drawn, 0.05)
     close({name: part for name, part in device.state.items() if name.startswith("personal.")}, named({"personal": simulated}), 1e-5)
 
 
@@ -125,13 +126,32 @@ def test_short_inputs_are_padding(device):
 
 
 @pytest.mark.parametrize("number", [-7, ITEMS, 10**6])
-def test_numbers_of_no_item_do_no_harm(device, number):
-    assert set(device.recommend([1, 2], [3, number, 4]).items.tolist()) == {3, 4, -1}
-    items, mask, negatives = random_block(np.random.default_rng(0), rows=1, steps=2)
-    padded = np.pad(items, ((0, 1), (0, 1)), constant_values=number), np.pad(mask, ((0, 1), (0, 1)))
-    assert device.train_on(*padded, negatives, 0.0) == pytest.approx(device.train_on(items, mask, negatives, 0.0), rel=1e-6)
-    assert np.isfinite(device.click(number)).all()
-    assert np.isfinite(device.recommend_all([number, 1]).scores).all()
+def test_numbers_of_no_item_are_refused(device, number):
+    before = dict(device.state)
+    calls = {
+        "candidates": lambda: device.recommend([1, 2], [3, number, 4]),
+        "context": lambda: device.recommend_all([number, 1]),
+        "past": lambda: device.recommend_all([1], past_of([[max(number, ITEMS)]])),
+        "item": lambda: device.click(number),
+        "sessions": lambda: device.train_on([[1, 2], [number, 3]], 0.1),
+    }
+    for name, call in calls.items():
+        with pytest.raises(InputError, match=f"{name}: expected numbers of items, 0 to 29; got "):
+            call()
+    close(device.state, before, 0)
+    close(device.hidden, zero(device, "step"), 0)
+    assert device.recommend([1, 2], [3, -1, 4]).items.tolist()[2] == -1, "-1 is padding"
+
+
+@pytest.mark.parametrize("length", [-3, 5, 2**31 - 1])
+def test_a_length_that_cannot_be_is_the_nearest_that_can(device, length):
+    """Where an app calls the file itself."""
+    inputs = device.manifest["signatures"]["recommend_all"]["inputs"]
+    feed = {name: np.zeros(of["shape"], of["dtype"]) for name, of in inputs.items()}
+    feed |= {name: leaf for name, leaf in device.state.items() if name in inputs}
+    feed |= {"context": np.array([5, 6, 7, 8], np.int32), "own.items": np.full(OPTIONS.own_items, -1, np.int32)}
+    found, nearest = (device.runners["recommend_all"](**feed | {"length": np.int32(one)}) for one in (length, np.clip(length, 0, 4)))
+    close(found, nearest, 0)
 
 
 def test_own_clicks_raise_an_item(device):
@@ -143,29 +163,28 @@ def test_own_clicks_raise_an_item(device):
 def test_too_much_is_refused(device):
     with pytest.raises(InputError, match=r"candidates: expected at most the shape \(6,\); got \(7,\)"):
         device.recommend([1], range(7))
-    with pytest.raises(InputError, match="negatives: expected 5 items; got 4"):
-        device.train_on(np.zeros((2, 4), int), np.ones((2, 3), bool), [1, 2, 3, 4], 0.1)
-    with pytest.raises(InputError, match=r"candidates: expected int32; got float64"):
+    with pytest.raises(InputError, match=r"candidates: expected whole numbers; got float64"):
         device.recommend([1], [1.5])
 
 
 def test_an_update_that_is_not_finite_changes_nothing(device):
     before = dict(device.state)
     with pytest.raises(InputError, match="learning_rate: expected one that keeps the update finite; got inf"):
-        device.train_on(*random_block(np.random.default_rng(0)), float("inf"))
+        device.train_on([[1, 2, 3], [4, 5]], float("inf"))
+    close(device.state, before, 0)
+    with pytest.raises(InputError, match="learning_rate: expected one that keeps the update finite"):
+        device.train_on([[1, 2, 3], [4, 5]] * 9, 3e38, epochs=5)
     close(device.state, before, 0)
 
 
 def test_saved_and_restored_goes_on_as_if_uninterrupted(folder, device, tmp_path):
-    blocks = [random_block(np.random.default_rng(seed)) for seed in range(4)]
-    for block in blocks[:2]:
-        device.train_on(*block, 0.1)
+    sessions = np.random.default_rng(0).integers(0, ITEMS, (4, 6)).tolist()
+    device.train_on(sessions[:2], 0.1)
     device.save(tmp_path / "me.npz")
     other = DeviceModel.load(folder)
     other.restore(tmp_path / "me.npz")
-    for block in blocks[2:]:
-        device.train_on(*block, 0.1)
-        other.train_on(*block, 0.1)
+    for one in (device, other):
+        one.train_on(sessions[2:], 0.1, seed=1)
     close(other.state, device.state, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["me.npz"]
 
@@ -195,7 +214,7 @@ def test_parameters_of_another_shape_are_refused(device, tmp_path):
         device.restore(tmp_path / "me.npz")
 
 
-@pytest.mark.parametrize("missing", ["manifest.json", "model.tflite", "personal.npz"])
+@pytest.mark.parametrize("missing", ["manifest.json", "model.tflite", "personal.npz", "items.npz"])
 def test_an_incomplete_folder_is_refused(folder, tmp_path, missing):
     shutil.copytree(folder, tmp_path / "device")
     (tmp_path / "device" / missing).unlink()
@@ -216,16 +235,18 @@ WITHOUT_JAX = """
 import json, sys
 for name in ("jax", "jaxlib", "flax", "optax", "pandas", "pyarrow", "scipy", "absl", "litert_converter"):
     sys.modules[name] = None  # an import of it fails
-from jaxrec.data.own_history import own_items_now, past_of
+from jaxrec.device.learner import Learner
 from jaxrec.device.runtime import DeviceModel
 device = DeviceModel.load(sys.argv[1])
-device.click(3)
+Learner(device).click(3)
+device.train_on([[1, 2, 3]], 0.1)
 print(json.dumps(device.recommend_all([3]).items.tolist()))
 """
 
 
 def test_a_device_needs_no_jax(folder, device):
     done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, str(folder)], capture_output=True, text=True, check=True)
+    device.train_on([[1, 2, 3]], 0.1)
     assert json.loads(done.stdout) == device.recommend_all([3]).items.tolist()
 
 

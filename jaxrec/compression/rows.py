@@ -6,6 +6,7 @@ Dimensions: dim of item rows.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ LARGEST = 127
 """Largest magnitude of a stored int8; -128 stays unused, so that the code is symmetric."""
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Int8Rows:
     """A table as whole numbers and one scale per row.
@@ -36,7 +38,12 @@ class Int8Rows:
         # The barrier keeps the converter from storing a small table decoded.
         return (jax.lax.optimization_barrier(self.values).astype(jnp.float32) @ vector) * self.scale
 
+    def decoded(self) -> jax.Array:
+        """Every row, [items, dim] float32."""
+        return jax.lax.optimization_barrier(self.values).astype(jnp.float32) * self.scale[:, None]
 
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Float16Rows:
     """A table as float16.
@@ -53,7 +60,11 @@ class Float16Rows:
 
     def __matmul__(self, vector: jax.Array) -> jax.Array:
         """Every row times `vector` [dim], [items] float32."""
-        return jax.lax.bitcast_convert_type(self.bits, jnp.float16).astype(jnp.float32) @ vector
+        return self.decoded() @ vector
+
+    def decoded(self) -> jax.Array:
+        """Every row, [items, dim] float32."""
+        return jax.lax.bitcast_convert_type(jax.lax.optimization_barrier(self.bits), jnp.float16).astype(jnp.float32)
 
 
 def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +94,16 @@ def float16_rows(table: np.ndarray) -> Float16Rows:
 
 ENCODINGS = {"float32": jnp.asarray, "float16": float16_rows, "int8": int8_rows}
 """Table [items, dim] -> encoded table, by the name of its precision."""
+
+
+def encoded(parts: Any, precision: str) -> Any:
+    """A tree of parameters with every matrix encoded row by row; vectors stay as they are."""
+    return jax.tree.map(lambda leaf: ENCODINGS[precision](np.asarray(leaf)) if leaf.ndim == 2 else leaf, parts)
+
+
+def decoded(parts: Any) -> Any:
+    """The tree that `encoded` was given, as precisely as it was kept, float32."""
+    kinds = (Int8Rows, Float16Rows)
+    return jax.tree.map(
+        lambda leaf: leaf.decoded() if isinstance(leaf, kinds) else leaf, parts, is_leaf=lambda leaf: isinstance(leaf, kinds)
+    )

@@ -73,14 +73,35 @@ def filled_up(own: OwnItems) -> OwnItems:
 
 
 def past_of(sessions: Sequence[Sequence[int]]) -> Past:
-    """One user's earlier sessions, oldest first, as `own_items_now` reads them."""
+    """One user's earlier sessions, oldest first, as `own_now` reads them."""
     lengths = np.array([len(session) for session in sessions], np.int64)
     items = np.concatenate([np.zeros(0, np.int64), *(np.asarray(session, np.int64) for session in sessions)])
     return summarise(np.zeros(len(items), np.int64), items, len(lengths) - runs(lengths)[0])
 
 
-def own_items_now(past: Past, session: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(own items [K], features [K, F]) of one user after the running session's clicks so far: what a device computes."""
+class OwnNow(NamedTuple):
+    """What is known of one user's own items after the running session's clicks so far: what a device counts, and what its model reads.
+
+    Attributes:
+      items: own items, [K].
+      counts: clicks on each, [K].
+      decayed: the same, a click that lies n sessions back counting 1 / (1 + n), [K].
+      since: clicks on other items since the last one on it, [K].
+      in_session: clicks on it in the running session, [K].
+      clicks, distinct: the user's clicks and own items in all, [].
+    """
+
+    items: np.ndarray
+    counts: np.ndarray
+    decayed: np.ndarray
+    since: np.ndarray
+    in_session: np.ndarray
+    clicks: np.ndarray
+    distinct: np.ndarray
+
+
+def own_now(past: Past, session: Sequence[int]) -> OwnNow:
+    """Own items of one user in ascending order, after the running session's clicks so far."""
     session = np.asarray(session, np.int64)
     items, where = np.unique(np.concatenate([past.items, session]), return_inverse=True)
     counts, decayed, ago = np.zeros((3, len(items)))
@@ -90,7 +111,12 @@ def own_items_now(past: Past, session: Sequence[int]) -> tuple[np.ndarray, np.nd
     now, since = np.bincount(clicks, minlength=len(items)), ago + len(session)
     since[clicks] = len(session) - 1 - np.arange(len(session))
     clicked = past.counts.sum(dtype=np.float64) + len(session)
-    return items, _features(counts + now, decayed + now, since, now, clicked, len(items))
+    return OwnNow(items, counts + now, decayed + now, since, now, clicked, np.float64(len(items)))
+
+
+def features_now(own: OwnNow) -> np.ndarray:
+    """Features of the own items, [K, F] float32; of arrays of JAX an array of JAX."""
+    return _features(own.counts, own.decayed, own.since, own.in_session, own.clicks, own.distinct)
 
 
 def _features(
@@ -102,7 +128,8 @@ def _features(
     distinct: np.ndarray | float,
 ) -> np.ndarray:
     """Features of entries from what they count: clicks, since the last one, in the session; and of the user: all clicks, distinct items."""
-    repeats = np.log((clicked - distinct + 1) / (distinct + 1))
+    xp = counts.__array_namespace__()  # one formula for the simulation, in NumPy, and for the exported model, in JAX
+    repeats = xp.log((clicked - distinct + 1) / (distinct + 1))
     recent, last = 1 / (1 + since), (now > 0) & (since == 0)
-    columns = np.broadcast_arrays(1.0, repeats, np.log(counts), np.log(decayed), recent, now > 0, last)
-    return np.stack(columns, axis=-1).astype(np.float32)
+    columns = (xp.ones_like(counts), repeats, xp.log(counts), xp.log(decayed), recent, now > 0, last)
+    return xp.stack([xp.astype(column, xp.float32) for column in xp.broadcast_arrays(*columns)], axis=-1)

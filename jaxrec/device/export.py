@@ -1,6 +1,6 @@
 """Export: one TFLite file, what the runtime must know about it, and the personal parameters that every user's device starts from.
 
-The folder holds `model.tflite`, `personal.npz`, the vocabulary where one is given, and `manifest.json`, which is written last.
+The folder holds the files of `jaxrec.device.state` and, where one is given, the vocabulary; the manifest is written last.
 """
 
 import dataclasses
@@ -8,9 +8,9 @@ import hashlib
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,64 +18,100 @@ import numpy as np
 from jaxrec.data.own_history import FEATURES
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
-from jaxrec.device.runtime import MANIFEST, MODEL, PERSONAL, STATE, write_state
-from jaxrec.device.signatures import ExportOptions, Signature, ship, signatures
+from jaxrec.device.shipped import ExportOptions, only_items, ship
+from jaxrec.device.signatures import Signature, signatures
+from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, write_arrays
+from jaxrec.errors import InputError
 from jaxrec.files import whole_file, write_json
+from jaxrec.learning.losses import MASKED
 from jaxrec.learning.personal_recipe import PersonalOptions
+from jaxrec.learning.personalize import drawn_offsets
 from jaxrec.learning.step import Rule
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
 
-RULE = PersonalOptions().rule
-"""How a device learns where nothing else is said."""
-
+NO_ADVICE: Mapping[str, Any] = {"learning_rate": None, "epochs": None}
 PACKAGES = ("jax", "litert-converter", "ai-edge-litert")
 
 
-def export(
-    model: Model,
-    params: Params,
-    history: Sequence[float],
-    offset_table: np.ndarray,
-    options: ExportOptions,
-    folder: Path,
-    rule: Rule = RULE,
-    vocabulary: Path | None = None,
-) -> dict[str, Any]:
+class Contents(NamedTuple):
+    """What is exported.
+
+    Attributes:
+      params: shared and personal parameters of the global model.
+      weights: how often each item is drawn as a negative on the device, up to a factor, [items].
+      history: weights of the history prior, one for each of `jaxrec.data.own_history.FEATURES`.
+      rule: how the device learns; by default as users are fine-tuned where nothing else is said.
+      advice: learning rate and epochs that helped most users.
+      vocabulary: file that tells which item has which index; copied.
+      personal: what a device starts from; None: the global model's.
+      clicks: real clicks one after another, [events] int32, that the exported model is checked on beside random ones.
+    """
+
+    model: Model
+    params: Params
+    weights: np.ndarray
+    history: tuple[float, ...] = (0.0,) * len(FEATURES)
+    rule: Rule = PersonalOptions().rule
+    advice: Mapping[str, Any] = NO_ADVICE
+    vocabulary: Path | None = None
+    personal: Params | None = None
+    clicks: np.ndarray | None = None
+
+
+def export(contents: Contents, options: ExportOptions, folder: Path, items: np.ndarray | None = None) -> dict[str, Any]:
     """Convert, compare with JAX, write the folder; returns the manifest.
 
     Args:
-      params: shared and personal parameters; the personal ones are what a device starts from.
-      history: weights of the history prior, one for each of `jaxrec.data.own_history.FEATURES`; the runtime reads them in the manifest.
-      offset_table: added to the score of an item as a drawn negative, [items].
-      rule: how the device learns.
-      vocabulary: file that tells which item has which index; copied.
+      items: the items that the device knows, in ascending order; None: all. With `rows` "streamed" they come later, and must be None.
 
     Raises:
       InputError: the converter or the runtime is not installed.
       RuntimeError: the converted model does not compute what JAX computes; nothing is written.
     """
     began = time.perf_counter()
+    known = contents if items is None else _only(contents, items)
+    if options.rows == "streamed":
+        known = _only(contents, np.arange(options.streamed_rows) % contents.model.n_items)  # any rows: they are inputs
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        shipped, personal = ship(model, params, offset_table, rule, options.precision)
-        entries = signatures(shipped, personal, options)
+        entries = _entries(known, options)
         flatbuffer = to_tflite(entries)
-        errors = measure_parity(entries, model.n_items, flatbuffer)
+        errors = measure_parity(entries, known.model.n_items, flatbuffer, known.clicks)
     manifest = {
         "model_bytes": len(flatbuffer),
         "sha256": hashlib.sha256(flatbuffer).hexdigest(),
-        "precision": options.precision,
-        "history": dict(zip(FEATURES, map(float, history), strict=True)),
-        "rule": dataclasses.asdict(rule),
-        "items": model.n_items,
-        "vocabulary": None if vocabulary is None else vocabulary.name,
+        **{name: getattr(options, name) for name in ("precision", "rows", "baked")},
+        "history": dict(zip(FEATURES, map(float, contents.history), strict=True)),
+        "rule": dataclasses.asdict(contents.rule),
+        "personal": dict(contents.advice),
+        "items": known.model.n_items,
+        "vocabulary_items": contents.model.n_items,
+        "vocabulary": None if contents.vocabulary is None else contents.vocabulary.name,
         **errors,
         "export_seconds": time.perf_counter() - began,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "signatures": {entry.name: described(entry) for entry in entries},
     }
-    _write(folder, flatbuffer, entries, vocabulary, manifest)
+    arrays = {} if options.rows == "streamed" else _known_items(known, items)
+    _write(folder, flatbuffer, initial_state(entries), arrays, contents.vocabulary, manifest)
     return manifest
+
+
+def write_rows(contents: Contents, options: ExportOptions, items: np.ndarray, manifest: Mapping[str, Any], path: Path) -> None:
+    """The item rows that the cloud sends to a device, for `DeviceModel.receive`.
+
+    Raises:
+      InputError: there are more items than the device holds rows.
+    """
+    most = options.streamed_rows
+    if len(items) > most:
+        raise InputError(f"--streamed_rows: expected at least the {len(items):,} items of the user; got {most:,}")
+    known = _only(contents, items)
+    offsets = drawn_offsets(known.weights, options.train_negatives)
+    tables = ship(known.model, known.params, offsets, known.rule, known.history, options.precision)[0].tables
+    padded = jax.tree.map(lambda leaf: np.pad(leaf, [(0, most - len(items))] + [(0, 0)] * (leaf.ndim - 1)), tables)
+    bias = np.pad(np.asarray(tables.item_bias), (0, most - len(items)), constant_values=MASKED)  # a row of nothing is never the best
+    write_arrays(path, named({"rows": padded._replace(item_bias=bias)}) | _known_items(known, items), manifest["sha256"])
 
 
 def described(signature: Signature) -> dict[str, dict]:
@@ -87,17 +123,46 @@ def described(signature: Signature) -> dict[str, dict]:
 
 
 def initial_state(entries: list[Signature]) -> dict[str, np.ndarray]:
-    """Personal parameters and optimizer's state of a new device, by name."""
-    (learning,) = (entry for entry in entries if entry.name == "train")
-    return {name: np.asarray(leaf) for name, leaf in named(learning.example).items() if name.startswith(STATE)}
+    """Personal parameters and optimizer's state of a new device, by name; none where they are baked in."""
+    learning = next((entry.example for entry in entries if entry.name == "train"), {})
+    return {name: np.asarray(leaf) for name, leaf in named(learning).items() if name.startswith(STATE)}
 
 
-def _write(folder: Path, flatbuffer: bytes, entries: list[Signature], vocabulary: Path | None, manifest: dict[str, Any]) -> None:
+def _entries(contents: Contents, options: ExportOptions) -> list[Signature]:
+    offsets = drawn_offsets(contents.weights, options.train_negatives)
+    shipped, start = ship(contents.model, contents.params, offsets, contents.rule, contents.history, options.precision)
+    return signatures(shipped, start if contents.personal is None else contents.personal, options)
+
+
+def _only(contents: Contents, items: np.ndarray) -> Contents:
+    """The same of some items alone, renumbered."""
+    model, params = only_items(contents.model, contents.params, items)
+    clicks = contents.clicks
+    if clicks is not None:
+        place = np.searchsorted(items, clicks).clip(max=len(items) - 1)
+        clicks = place[items[place] == clicks].astype(np.int32)
+    return contents._replace(model=model, params=params, weights=contents.weights[items], clicks=clicks)
+
+
+def _known_items(known: Contents, items: np.ndarray | None) -> dict[str, np.ndarray]:
+    weights = {"weights": np.asarray(known.weights, np.float32)}
+    return weights if items is None else weights | {"items": np.asarray(items, np.int32)}
+
+
+def _write(
+    folder: Path,
+    flatbuffer: bytes,
+    state: Mapping[str, np.ndarray],
+    known: Mapping[str, np.ndarray],
+    vocabulary: Path | None,
+    manifest: dict[str, Any],
+) -> None:
     """Every file whole; until the manifest is there, the runtime refuses the others."""
     (folder / MANIFEST).unlink(missing_ok=True)
     with whole_file(folder / MODEL) as partial:
         partial.write_bytes(flatbuffer)
-    write_state(folder / PERSONAL, initial_state(entries), manifest["sha256"])
+    write_arrays(folder / PERSONAL, state, manifest["sha256"])
+    write_arrays(folder / ITEMS, known, manifest["sha256"])
     if vocabulary is not None:
         with whole_file(folder / vocabulary.name) as partial:
             shutil.copyfile(vocabulary, partial)

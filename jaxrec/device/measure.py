@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.device.runtime import MANIFEST, DeviceModel
+from jaxrec.device.runtime import DeviceModel
+from jaxrec.device.state import MANIFEST
 from jaxrec.errors import InputError
 from jaxrec.files import read_json
 from jaxrec.options import Options, option

@@ -3,33 +3,32 @@
     device = DeviceModel.load("runs/shop/device")
     past = past_of([[3, 9], [12, 3, 3]])
     best = device.recommend(context=[12, 7], candidates=[3, 4, 5], past=past)
-    device.train_on(items, mask, negatives, learning_rate=0.003)
+    device.train_on([[3, 9], [12, 3, 3]], learning_rate=0.003)
     device.save("me.npz")
 
-Items are indices of the vocabulary that was exported with the model.
+Items are indices of the vocabulary that was exported with the model, also where the device knows only some of them.
+`jaxrec.device.learner` learns as the user clicks.
 
-Dimensions: C events of context, N candidates, K own items, k results, R x T steps of a training block, n negatives, dim of user vectors.
+Dimensions: C events of context, N candidates, K own items, k results, R x T steps of a training block, n negatives, M items that the device
+knows, dim of user vectors.
 """
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec.data.own_history import FEATURES, Past, own_items_now, past_of
+from jaxrec.data.blocks import Block
+from jaxrec.data.lanes import plan_lanes
+from jaxrec.data.own_history import Past, own_now, past_of
+from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, check_model, read_arrays, read_state, write_arrays
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, sha256, whole_file
+from jaxrec.files import read_json
 
-MODEL, MANIFEST, PERSONAL = "model.tflite", "manifest.json", "personal.npz"
-STATE = ("personal.", "optimizer.")
-"""How the names of what a user's device keeps and trains begin."""
 NOTHING = past_of([])
 """The past of a user who has no earlier sessions."""
-FINGERPRINT = "fingerprint"
-"""The entry of a file of personal parameters that names the model it belongs to."""
 
 
 class Recommendation(NamedTuple):
@@ -51,12 +50,14 @@ class DeviceModel:
 
     Attributes:
       manifest: what was exported: names, shapes and types of every signature, precision, versions.
-      state: personal parameters and the optimizer's state by name.
+      state: personal parameters and the optimizer's state by name; empty where they are baked in.
       hidden: state of each layer after the clicks of the running session, by name.
+      known: what the device knows of its items: `weights` to draw negatives by, [M]; `items`, their numbers in ascending order, [M], where
+        these are not all; `rows.*` where they are streamed. Empty until rows that are streamed are received.
     """
 
-    def __init__(self, interpreter: Any, manifest: Mapping[str, Any], state: dict[str, np.ndarray]):
-        self.manifest, self.state = manifest, state
+    def __init__(self, interpreter: Any, manifest: Mapping[str, Any], state: dict[str, np.ndarray], known: dict[str, np.ndarray]):
+        self.manifest, self.state, self.known = manifest, state, known
         self.runners = {name: interpreter.get_signature_runner(name) for name in manifest["signatures"]}
         self.hidden: dict[str, np.ndarray] = {}
         self.new_session()
@@ -70,101 +71,202 @@ class DeviceModel:
         """
         folder = Path(folder)
         manifest = read_json(folder / MANIFEST, "device manifest")
-        check_model(folder / MODEL, manifest)
+        check_model(folder / MODEL, folder / MANIFEST, manifest)
+        state = read_state(folder / PERSONAL, manifest)
+        known = {} if manifest["rows"] == "streamed" else read_arrays(folder / ITEMS, manifest, "known items")
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise InputError(f"expected the package ai-edge-litert; it cannot be imported ({error}); pip install jaxrec[device]") from None
-        interpreter = Interpreter(model_path=str(folder / MODEL), num_threads=threads)
-        return cls(interpreter, manifest, read_state(folder / PERSONAL, manifest))
+        return cls(Interpreter(model_path=str(folder / MODEL), num_threads=threads), manifest, state, known)
 
-    def recommend(self, context: Sequence[int], candidates: Sequence[int], past: Past = NOTHING) -> Recommendation:
-        """The best of some candidates.
+    def receive(self, path: str | Path) -> None:
+        """Know the item rows that the cloud sent, in place of those before; for models whose rows are streamed.
+
+        Raises:
+          InputError: the file is damaged or belongs to another model.
+        """
+        self.known = read_arrays(Path(path), self.manifest, "item rows")
+
+    def recommend(
+        self, context: Sequence[int], candidates: Sequence[int], past: Past = NOTHING, exclude_seen: bool = False
+    ) -> Recommendation:
+        """The best of some candidates; those that the device does not know, and -1, are left out.
 
         Args:
           context: items of the running session, oldest first; of them the network reads the last C.
           candidates: items to rank, at most N.
           past: the user's earlier sessions as `past_of` sums them up, for the history prior; once per session is enough.
+          exclude_seen: leave out what the running session clicked.
         """
-        own, bonus = self.own_bonus(context, past)
-        wanted = np.asarray(candidates, np.int64)
-        place = np.searchsorted(own, wanted).clip(max=max(len(own) - 1, 0))
-        found = np.where(own[place] == wanted, bonus[place], 0) if len(own) else np.zeros(len(wanted))
-        return self._best("recommend", context, {"candidates": (candidates, -1), "bonus": (found, 0)})
+        return self._best("recommend", context, past, exclude_seen, {"candidates": (self._places("candidates", candidates), -1)})
 
-    def recommend_all(self, context: Sequence[int], past: Past = NOTHING) -> Recommendation:
-        """The best of the whole catalogue; as `recommend`."""
-        own, bonus = self.own_bonus(context, past)
-        whole = np.zeros(self.manifest["items"], np.float32)
-        known = (own >= 0) & (own < len(whole))
-        whole[own[known]] = bonus[known]
-        return self._best("recommend_all", context, {"bonus": whole})
-
-    def own_bonus(self, context: Sequence[int], past: Past) -> tuple[np.ndarray, np.ndarray]:
-        """(the user's own items in ascending order [K], what the history prior adds to their scores [K])."""
-        weights = np.array([self.manifest["history"][name] for name in FEATURES], np.float32)
-        own, features = own_items_now(past, context)
-        return own, features @ weights
+    def recommend_all(self, context: Sequence[int], past: Past = NOTHING, exclude_seen: bool = False) -> Recommendation:
+        """The best of all items that the device knows; as `recommend`."""
+        return self._best("recommend_all", context, past, exclude_seen, {})
 
     def click(self, item: int) -> np.ndarray:
         """Follow one click of the running session; returns the user vector after it, [dim]."""
-        after = self._call("step", {**self.hidden, "item": (item, 0)})
+        (place,) = self._places("item", [item])
+        if place < 0:
+            raise InputError(f"item: expected one that the device knows; got {item}")
+        after = self._call("step", {**self.hidden, "item": (place, 0)})
         vector = after.pop("user_vector")
         self.hidden = after
         return vector
 
+    def score(self, user_vector: np.ndarray, candidates: Sequence[int]) -> np.ndarray:
+        """Scores of at most N candidates by a user vector, without the history prior; very low for those that the device does not know."""
+        given = {"user_vector": np.asarray(user_vector, np.float32), "candidates": (self._places("candidates", candidates), -1)}
+        return self._call("score", given)["scores"][: len(candidates)]
+
     def new_session(self) -> None:
         """Forget the clicks of the running session."""
-        inputs = self.manifest["signatures"]["step"]["inputs"]
-        self.hidden = {name: np.zeros(of["shape"], of["dtype"]) for name, of in inputs.items() if name.startswith("hidden.")}
+        self.hidden = self._zero_hidden("step")
 
-    def train_on(self, items: np.ndarray, mask: np.ndarray, negatives: Sequence[int], learning_rate: float) -> float:
-        """One update of the personal parameters; returns the loss before it.
+    def train_on(self, sessions: Sequence[Sequence[int]], learning_rate: float, epochs: int = 1, seed: int = 0) -> float:
+        """Fine-tune on the user's sessions, oldest first, as users are fine-tuned in simulation.
 
-        Args:
-          items: a session per row, oldest event first, at most [R, T + 1].
-          mask: True where items[:, t + 1] is an event to predict, as many rows and one column less.
-          negatives: items to score against, exactly n.
+        Returns:
+          mean loss of the last pass, each update's before it; 0 without a pair of clicks.
 
         Raises:
-          InputError: the loss is not finite; nothing was changed.
+          InputError: an update is not finite; the parameters are those from before the call.
         """
-        block = {"items": (items, 0), "mask": (mask, False), "learning_rate": (learning_rate, 0)}
-        if len(negatives) != self._shape("train", "negatives")[0]:
-            raise InputError(f"negatives: expected {self._shape('train', 'negatives')[0]} items; got {len(negatives)}")
-        after = self._call("train", {**block, "negatives": (negatives, 0)})
+        generator, before, blocks, found = np.random.default_rng(seed), self.state, self._blocks(sessions), 0.0
+        try:
+            for _ in range(epochs):
+                found = self._pass(blocks, lambda *block: self.update(*block, self.draw(generator), learning_rate))
+        except InputError:
+            self.state = before
+            raise
+        return found
+
+    def loss_on(self, sessions: Sequence[Sequence[int]], seed: int = 0) -> float:
+        """Mean loss of the sessions' predictions against negatives that depend on the seed alone; nothing is learnt."""
+        negatives = self.draw(np.random.default_rng(seed))
+
+        def look(block: Block, hidden: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
+            after = self._call("loss", {**block._asdict(), **hidden, "negatives": negatives})
+            return float(after.pop("loss")), after
+
+        return self._pass(self._blocks(sessions), look)
+
+    def update(
+        self, block: Block, hidden: Mapping[str, np.ndarray], negatives: np.ndarray, learning_rate: float
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """One update of the personal parameters: (the loss before it, states after the block).
+
+        Args:
+          block: [R, T]; items and negatives as the model numbers them.
+          hidden: states before the block, by name.
+          negatives: items to score against, [n] int32.
+
+        Raises:
+          InputError: the outcome is not finite; nothing was changed.
+        """
+        if "train" not in self.runners:
+            raise InputError("train: expected a model whose personal parameters are inputs; they are baked into this one")
+        given = {**block._asdict(), **hidden, "negatives": negatives, "learning_rate": np.float32(learning_rate)}
+        after = self._call("train", given)
         loss = float(after.pop("loss"))
         if not math.isfinite(loss) or not all(np.isfinite(part).all() for part in after.values()):
             raise InputError(
                 f"learning_rate: expected one that keeps the update finite; got {learning_rate} (loss {loss}); nothing was changed"
             )
-        self.state = after
-        return loss
+        self.state = {name: part for name, part in after.items() if name.startswith(STATE)}
+        return loss, {name: part for name, part in after.items() if not name.startswith(STATE)}
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """Negatives of one update, as the model numbers items, [n] int32."""
+        total = np.cumsum(self._known("weights"), dtype=np.float64)
+        places = np.searchsorted(total, generator.random(self._shape("train", "negatives")[0]) * total[-1], side="right")
+        return np.minimum(places, len(total) - 1).astype(np.int32)
 
     def save(self, path: str | Path) -> None:
         """Write the personal parameters and the optimizer's state, whole or not at all."""
-        write_state(Path(path), self.state, self.manifest["sha256"])
+        write_arrays(Path(path), self.state, self.manifest["sha256"])
 
     def restore(self, path: str | Path) -> None:
         """Go on with what `save` wrote.
 
         Raises:
-          InputError: the file is damaged or belongs to another model.
+          InputError: the file is damaged or belongs to another model; the parameters stay as they are.
         """
         self.state = read_state(Path(path), self.manifest)
 
-    def _best(self, signature: str, context: Sequence[int], given: dict[str, Any]) -> Recommendation:
-        context = np.asarray(context, np.int32)[-self._shape(signature, "context")[0] :]
-        found = self._call(signature, {**given, "context": (context, 0), "length": (len(context), 0)})
-        return Recommendation(found["items"], found["scores"], found["user_vector"])
+    def _best(self, signature: str, context: Sequence[int], past: Past, exclude_seen: bool, given: dict[str, Any]) -> Recommendation:
+        places = self._places("context", context)
+        shown = places[places >= 0][-self._shape(signature, "context")[0] :].astype(np.int32)
+        given |= {"context": (shown, 0), "length": np.int32(len(shown)), "exclude_seen": np.bool_(exclude_seen)}
+        found = self._call(signature, given | self._own(signature, past, context))
+        items = found["items"]
+        if "items" in self.known:
+            items = np.where(items >= 0, self.known["items"][items], -1).astype(np.int32)
+        return Recommendation(items, found["scores"], found["user_vector"])
+
+    def _own(self, signature: str, past: Past, context: Sequence[int]) -> dict[str, Any]:
+        """What is known of own items, as inputs by name; of more than fit those clicked last."""
+        own = own_now(past, context)
+        places = self._places("past", own.items)
+        kept = np.flatnonzero(places >= 0)
+        kept = kept[np.argsort(own.since[kept], kind="stable")][: self._shape(signature, "own.items")[0]]
+        inputs = {f"own.{name}": (np.float32(values[kept]), 0) for name, values in own._asdict().items() if np.ndim(values)}
+        totals = {"own.clicks": np.float32(own.clicks), "own.distinct": np.float32(own.distinct)}
+        return {**inputs, **totals, "own.items": (places[kept].astype(np.int32), -1)}
+
+    def _places(self, name: str, items: Sequence[int]) -> np.ndarray:
+        """Rows of items in the model's tables, -1 for those it does not know and for -1.
+
+        Raises:
+          InputError: a number is that of no item of the vocabulary.
+        """
+        items = np.asarray(items)
+        if items.size and not np.issubdtype(items.dtype, np.integer):
+            raise InputError(f"{name}: expected whole numbers; got {items.dtype}")
+        items, n_items = items.astype(np.int64), self.manifest["vocabulary_items"]
+        if (wrong := items[(items < -1) | (items >= n_items)]).size:
+            raise InputError(f"{name}: expected numbers of items, 0 to {n_items - 1:,}; got {wrong.flat[0]}")
+        if self.known and "items" not in self.known:
+            return items
+        known = self._known("items")
+        place = np.searchsorted(known, items).clip(max=len(known) - 1)
+        return np.where(known[place] == items, place, -1)
+
+    def _known(self, name: str) -> np.ndarray:
+        if name not in self.known:
+            raise InputError("item rows: expected those that the cloud sends; call `receive` first")
+        return self.known[name]
+
+    def _blocks(self, sessions: Sequence[Sequence[int]]) -> Block:
+        """Sessions as blocks of one update each, one after another; clicks on items that the device does not know are left out."""
+        places = [self._places("sessions", session) for session in sessions]
+        places = [place[place >= 0].astype(np.int32) for place in places]
+        offsets = np.cumsum([0, *map(len, places)])
+        return plan_lanes(np.concatenate([np.zeros(0, np.int32), *places]), offsets, *self._shape("train", "mask"))
+
+    def _pass(self, blocks: Block, call: Any) -> float:
+        """Call with every block and the states after the one before; mean of the losses over all predictions."""
+        hidden, total = self._zero_hidden("train"), 0.0
+        for items, mask, reset in zip(*blocks, strict=True):
+            loss, hidden = call(Block(items, mask, reset), hidden)
+            total += loss * mask.sum()
+        return total / max(int(blocks.mask.sum()), 1)
+
+    def _zero_hidden(self, signature: str) -> dict[str, np.ndarray]:
+        inputs = self.manifest["signatures"].get(signature, {"inputs": {}})["inputs"]
+        return {name: np.zeros(of["shape"], of["dtype"]) for name, of in inputs.items() if name.startswith("hidden.")}
 
     def _shape(self, signature: str, name: str) -> tuple[int, ...]:
+        if signature not in self.manifest["signatures"]:
+            raise InputError(f"{signature}: expected a model whose personal parameters are inputs; they are baked into this one")
         return tuple(self.manifest["signatures"][signature]["inputs"][name]["shape"])
 
     def _call(self, signature: str, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run a signature; `given` holds arrays as they are, or (values, what to fill up with)."""
         inputs = self.manifest["signatures"][signature]["inputs"]
         feed = {name: self.state[name] for name in inputs if name.startswith(STATE)}
+        feed |= {name: self._known(name) for name in inputs if name.startswith("rows.")}
         for name, value in given.items():
             feed[name] = filled(name, inputs[name], *value) if isinstance(value, tuple) else value
         return self.runners[signature](**feed)
@@ -179,53 +281,6 @@ def filled(name: str, of: Mapping[str, Any], values: Any, rest: Any) -> np.ndarr
     values, shape = np.asarray(values), tuple(of["shape"])
     if values.ndim != len(shape) or any(got > most for got, most in zip(values.shape, shape, strict=True)):
         raise InputError(f"{name}: expected at most the shape {shape}; got {values.shape}")
-    if not np.can_cast(values.dtype, of["dtype"], "same_kind") and values.size:
-        raise InputError(f"{name}: expected {of['dtype']}; got {values.dtype}")
     array = np.full(shape, rest, of["dtype"])
     array[tuple(slice(size) for size in values.shape)] = values
     return array
-
-
-def check_model(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a model file other than the one the manifest tells of: a damaged one mostly loads and runs, with other results."""
-    if not path.exists():
-        raise InputError(f"{path}: expected an exported model; there is no such file")
-    if (found := sha256(path)) != manifest["sha256"]:
-        raise InputError(f"{path}: expected the file with sha256 {manifest['sha256']}, as the manifest says; got {found}")
-
-
-def write_state(path: Path, state: Mapping[str, np.ndarray], fingerprint: str) -> None:
-    """Write a user's state and the fingerprint of the model it belongs to."""
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, **state, **{FINGERPRINT: np.array(fingerprint)})
-
-
-def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What `write_state` wrote for the model of the manifest.
-
-    Raises:
-      InputError: the file is missing, damaged, or belongs to another model.
-    """
-    try:
-        # A file opened here is closed whatever np.load makes of it.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            state = {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected personal parameters; there is no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise InputError(f"{path}: expected personal parameters; got something else ({error})") from None
-    _check_state(path, state, manifest)
-    return state
-
-
-def _check_state(path: Path, state: dict[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
-    """Take the fingerprint out of the state and refuse what does not fit the model."""
-    fingerprint = str(state.pop(FINGERPRINT, "none"))
-    if fingerprint != manifest["sha256"]:
-        raise InputError(f"{path}: expected personal parameters of the model {manifest['sha256'][:12]}; got those of {fingerprint[:12]}")
-    inputs = manifest["signatures"]["train"]["inputs"]
-    expected = {name: (tuple(of["shape"]), of["dtype"]) for name, of in inputs.items() if name.startswith(STATE)}
-    got = {name: (array.shape, array.dtype.name) for name, array in state.items()}
-    if got != expected:
-        wrong = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
-        raise InputError(f"{path}: expected {wrong[0]} with {expected.get(wrong[0])}; got {got.get(wrong[0])}")

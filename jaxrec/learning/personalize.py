@@ -88,11 +88,21 @@ def no_advice(options: PersonalOptions) -> Advice:
 
 
 def personal_sampler(counts: np.ndarray, options: PersonalOptions) -> Sampler:
-    """Negatives for a personal step: each stands for 1 / (n q) items, so that the loss estimates the softmax over the whole catalogue."""
+    """Negatives for a personal step, from popularity to the power `personal_sample_alpha`."""
     source = sampler(counts, options.personal_sample_alpha, 0.0)
-    weights = np.asarray(counts, np.float64) ** options.personal_sample_alpha
-    log_expected = np.log(options.personal_n_sample * np.maximum(weights / weights.sum(), 1e-12))
-    return source._replace(drawn_offset=jnp.asarray(-log_expected, jnp.float32))
+    offsets = drawn_offsets(drawn_weights(counts, options), options.personal_n_sample)
+    return source._replace(drawn_offset=jnp.asarray(offsets, jnp.float32))
+
+
+def drawn_weights(counts: np.ndarray, options: PersonalOptions) -> np.ndarray:
+    """How often each item is drawn as a negative, up to a factor, [items] float64."""
+    return np.asarray(counts, np.float64) ** options.personal_sample_alpha
+
+
+def drawn_offsets(weights: np.ndarray, n: int) -> np.ndarray:
+    """What is added to the scores of items drawn by these weights, n of them per update, [items]: each stands for 1 / (n q) items, so that
+    the loss estimates the softmax over the whole catalogue."""
+    return -np.log(n * np.maximum(weights / weights.sum(), 1e-12))
 
 
 def negatives_of(source: Sampler, items: jax.Array, shape: tuple[int, int]) -> Negatives:

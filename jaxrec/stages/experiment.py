@@ -16,7 +16,7 @@ from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import Shop, ShopOptions, draw, numbers, write_log
 from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
 from jaxrec.device.measure import MeasureOptions
-from jaxrec.device.signatures import ExportOptions, check_device_rule
+from jaxrec.device.shipped import ExportOptions, check_device_rule
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.recipe import Recipe

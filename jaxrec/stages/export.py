@@ -1,25 +1,29 @@
 """The export stage: what training and personalisation left in the workdir becomes the folder that devices receive.
 
-A user's own parameters go beside it, one file for each user that is asked for: `device/users/ID.npz`.
+What belongs to one user goes beside it, for each user that is asked for: `device/users/ID.npz` (personal parameters),
+`device/users/ID.rows.npz` (item rows, where they are streamed), or a folder `device/users/ID` of its own (a model that knows only the
+user's items, or whose parameters are baked in).
 """
 
-import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import jax
 import numpy as np
 
+from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import VOCABULARY, load_users
-from jaxrec.device.export import export
-from jaxrec.device.runtime import MANIFEST, PERSONAL, STATE, read_state, write_state
-from jaxrec.device.signatures import ExportOptions
+from jaxrec.device.export import NO_ADVICE, Contents, export, write_rows
+from jaxrec.device.shipped import ExportOptions
+from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_state, write_arrays
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, remove_folder, sha256
+from jaxrec.files import read_json, remove_folder, sha256, whole_folder
 from jaxrec.learning.personal_recipe import PersonalOptions
-from jaxrec.learning.personalize import personal_sampler
+from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.leaves import named
+from jaxrec.models.recommender import Params
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
@@ -30,57 +34,127 @@ from jaxrec.stages.train import Trained, fingerprint, load_trained
 
 RESULT = Path("device") / MANIFEST
 USERS = Path("device/users")
+CLICKS = 10_000
+"""Real clicks, the last before the test period, that an exported model is checked on."""
+
+
+class UserExport(NamedTuple):
+    """What one user's device starts from.
+
+    Attributes:
+      paths: what was written.
+      own: whether the parameters are the user's own; otherwise they are the global ones.
+    """
+
+    paths: list[Path]
+    own: bool
 
 
 def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrite: bool = False) -> dict[str, Any]:
-    """Write `workdir`/device: model.tflite, personal.npz, the vocabulary and manifest.json (returned).
+    """Write `workdir`/device: model.tflite, personal.npz, items.npz, the vocabulary and manifest.json (returned).
 
     Devices learn by the rule that users were fine-tuned by, and get the history prior that was chosen there.
 
     Raises:
-      InputError: there is no trained model, or another one or other settings were exported there and `overwrite` is off.
+      InputError: there is no trained model, another one or other settings were exported there and `overwrite` is off, or the options ask
+        for what belongs to one user.
     """
+    if options.rows == "candidates":
+        raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
 
     def work() -> dict[str, Any]:
-        trained = load_trained(workdir, dataset)
-        training, choice = personalized(workdir, trained)
-        trained = trained.trains(training.trainable, training.adapter_rank)
-        offsets = device_offsets(dataset.item_counts, options, training)
-        folder, vocabulary = (workdir / RESULT).parent, dataset.folder / VOCABULARY
+        contents = _contents(dataset, workdir, load_trained(workdir, dataset))
         remove_folder(workdir / USERS)  # they belong to what was exported before
-        exported = export(trained.model, trained.params, choice["history"], offsets, options, folder, training.rule, vocabulary)
-        return exported | {"personal": {name: choice[name] for name in ("learning_rate", "epochs")}}
+        return export(contents, options, (workdir / RESULT).parent)
 
     return once(workdir / RESULT, settings_of(options), _inputs(dataset, workdir), overwrite, work)
 
 
-def export_user(dataset: Dataset, workdir: Path, user: str) -> tuple[Path, bool]:
-    """Write what one user's device starts from, for `DeviceModel.restore`: (the file, whether the parameters are the user's own).
+def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptions) -> UserExport:
+    """Write what one user's device starts from.
 
     A user without a personal model that helps gets the global parameters.
 
     Raises:
       InputError: there is no such user, the model is not exported as it is now, or the store keeps no parameters.
     """
-    trained = load_trained(workdir, dataset)
+    trained, number = load_trained(workdir, dataset), _number(dataset, user)
+    path = workdir / USERS / quote(user, safe="")
+    if options.rows == "candidates" or options.baked:
+        return _own_folder(dataset, workdir, trained, number, options, path)
+    manifest, own = _exported(dataset, workdir), _own_parameters(workdir, trained, number)
+    state = read_state((workdir / RESULT).parent / PERSONAL, manifest)
+    if own is not None:
+        (kept, _) = STATE
+        state |= {f"{kept}{name}": leaf for name, leaf in named(own).items()}
+    paths = [path.with_name(f"{path.name}.npz")]
+    write_arrays(paths[0], state, manifest["sha256"])
+    if manifest["rows"] == "streamed":
+        exported = ExportOptions(**{name: manifest["settings"][name] for name in ExportOptions.__dataclass_fields__})
+        paths.append(path.with_name(f"{path.name}.rows.npz"))
+        items = known_items(dataset, number, exported.candidates)
+        write_rows(_contents(dataset, workdir, trained), exported, items, manifest, paths[1])
+    return UserExport(paths, own is not None)
+
+
+def _own_folder(dataset: Dataset, workdir: Path, trained: Trained, user: int, options: ExportOptions, path: Path) -> UserExport:
+    own = _own_parameters(workdir, trained, user)
+    contents = _contents(dataset, workdir, trained)._replace(personal=own)
+    items = known_items(dataset, user, options.candidates) if options.rows == "candidates" else None
+    with whole_folder(path) as partial:
+        export(contents, options, partial, items)
+    return UserExport([path], own is not None)
+
+
+def known_items(dataset: Dataset, user: int, candidates: int) -> np.ndarray:
+    """What a device that does not know all items gets: the most popular ones and the user's own before the test, in ascending order."""
+    popular = np.argsort(-dataset.item_counts, kind="stable")[:candidates]
+    sessions = Histories(dataset).sessions_of(user, dataset.period("test").start)
+    own = [dataset.items[dataset.offsets[session] : dataset.offsets[session + 1]] for session in sessions]
+    return np.unique(np.concatenate([popular, *own]))
+
+
+def _contents(dataset: Dataset, workdir: Path, trained: Trained) -> Contents:
+    training, choice = personalized(workdir, trained)
+    trained = trained.trains(training.trainable, training.adapter_rank)
+    last = int(dataset.offsets[dataset.period("test").start])
+    return Contents(
+        trained.model,
+        trained.params,
+        drawn_weights(dataset.item_counts, training),
+        tuple(choice["history"]),
+        training.rule,
+        {name: choice[name] for name in NO_ADVICE},
+        dataset.folder / VOCABULARY,
+        clicks=np.asarray(dataset.items[max(last - CLICKS, 0) : last]),
+    )
+
+
+def _number(dataset: Dataset, user: str) -> int:
     found = np.flatnonzero(load_users(dataset.folder) == user)
     if not len(found):
         raise InputError(f"--user: expected one of the {dataset.n_users:,} users of {dataset.folder}; got {user!r}")
+    return int(found[0])
+
+
+def _own_parameters(workdir: Path, trained: Trained, user: int) -> Params | None:
+    """The user's personal parameters; None where no model of the own was found to be better."""
     settings = load_personal(workdir, trained)["settings"]
+    trained = trained.trains(settings["trainable"], settings["adapter_rank"])
+    store = open_store(workdir / STORE, trained.model.split(trained.params)[1])
+    if not improved(store)[user]:
+        return None
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], store.params(np.array([user])))
+
+
+def _exported(dataset: Dataset, workdir: Path) -> dict[str, Any]:
+    """The manifest of what all devices get, which must be of what is trained now."""
     if not (workdir / RESULT).exists():
         raise InputError(f"{workdir / RESULT}: expected an exported model; there is none, export without --user first")
     manifest = read_json(workdir / RESULT, "device manifest")
     if changed := differences({"inputs": manifest["inputs"]}, {"settings": {}, "inputs": _inputs(dataset, workdir)}):
         raise InputError(f"{workdir / RESULT}: was made otherwise ({'; '.join(changed)}); export without --user, with --overwrite, first")
-    trained = trained.trains(settings["trainable"], settings["adapter_rank"])
-    store = open_store(workdir / STORE, trained.model.split(trained.params)[1])
-    state, own = read_state((workdir / RESULT).parent / PERSONAL, manifest), bool(improved(store)[found[0]])
-    if own:
-        (kept, _) = STATE
-        state |= {f"{kept}{name}": leaf[0] for name, leaf in named(store.params(found)).items()}
-    path = workdir / USERS / f"{quote(user, safe='')}.npz"
-    write_state(path, state, manifest["sha256"])
-    return path, own
+    return manifest
 
 
 def _inputs(dataset: Dataset, workdir: Path) -> dict[str, str]:
@@ -92,15 +166,10 @@ def _inputs(dataset: Dataset, workdir: Path) -> dict[str, str]:
 
 def personalized(workdir: Path, trained: Trained) -> tuple[PersonalOptions, dict[str, Any]]:
     """How users were fine-tuned, and what was best for most; defaults and no prior where that stage did not run, or without users."""
-    nothing = {"learning_rate": None, "epochs": None, "history": OFF}
+    nothing = {**NO_ADVICE, "history": OFF}
     if not (workdir / PERSONALIZED).exists():
         return PersonalOptions(), nothing
     result = load_personal(workdir, trained)
     settings = {name: result["settings"][name] for name in PersonalOptions.__dataclass_fields__}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return PersonalOptions(**settings), nothing | result
-
-
-def device_offsets(counts: np.ndarray, options: ExportOptions, personal: PersonalOptions) -> np.ndarray:
-    """Offset of every item as a negative on the device, [items]: as in the simulation, for the device's own number of negatives."""
-    return np.asarray(personal_sampler(counts, dataclasses.replace(personal, personal_n_sample=options.train_negatives)).drawn_offset)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec.device.measure import MeasureOptions, measure
-from jaxrec.device.runtime import MANIFEST
+from jaxrec.device.state import MANIFEST
 from jaxrec.files import read_json
 from jaxrec.stages.once import once, settings_of
 

@@ -1,0 +1,81 @@
+"""The files of an exported model on a device, and how they are checked: a damaged one mostly loads and runs, with other results.
+
+`model.tflite`, `manifest.json` (which tells the model's digest), `personal.npz` (what a user's device starts from) and `items.npz` (what it
+knows of its items). Arrays carry the fingerprint of the model they belong to.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec.errors import InputError
+from jaxrec.files import sha256, whole_file
+
+MODEL, MANIFEST, PERSONAL, ITEMS = "model.tflite", "manifest.json", "personal.npz", "items.npz"
+STATE = ("personal.", "optimizer.")
+"""How the names of what a user's device keeps and trains begin."""
+FINGERPRINT = "fingerprint"
+"""The entry of a file of arrays that names the model it belongs to."""
+NEEDED = ("sha256", "signatures", "rows", "vocabulary_items", "personal")
+"""What the runtime reads in a manifest."""
+
+
+def check_model(path: Path, manifest_path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that is none, and a model file other than the one it tells of."""
+    missing = [name for name in NEEDED if not isinstance(manifest, Mapping) or name not in manifest]
+    if missing:
+        raise InputError(f"{manifest_path}: expected a device manifest with {missing[0]!r}; export the model again")
+    if not path.exists():
+        raise InputError(f"{path}: expected an exported model; there is no such file")
+    if (found := sha256(path)) != manifest["sha256"]:
+        raise InputError(f"{path}: expected the file with sha256 {manifest['sha256']}, as the manifest says; got {found}")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], fingerprint: str) -> None:
+    """Write arrays by name and the fingerprint of the model they belong to, whole or not at all."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays, **{FINGERPRINT: np.array(fingerprint)})
+
+
+def read_arrays(path: Path, manifest: Mapping[str, Any], what: str) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote for the model of the manifest; `what` names it in errors.
+
+    Raises:
+      InputError: the file is missing, damaged, belongs to another model or holds a number that is not finite.
+    """
+    try:
+        # A file opened here is closed whatever np.load makes of it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected {what}; there is no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: expected {what}; got something else ({error})") from None
+    fingerprint = str(found.pop(FINGERPRINT, "none"))
+    if fingerprint != manifest["sha256"]:
+        raise InputError(f"{path}: expected {what} of the model {manifest['sha256'][:12]}; got those of {fingerprint[:12]}")
+    for name, array in found.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path}: expected finite numbers as {name}; got NaN or infinity")
+    return found
+
+
+def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Personal parameters and the optimizer's state as `train` takes them; without `train` there is none.
+
+    Raises:
+      InputError: as `read_arrays`, or the arrays are not those that `train` takes.
+    """
+    if "train" not in manifest["signatures"]:
+        return {}
+    inputs = manifest["signatures"]["train"]["inputs"]
+    found = {name: array for name, array in read_arrays(path, manifest, "personal parameters").items() if name.startswith(STATE)}
+    expected = {name: (tuple(of["shape"]), of["dtype"]) for name, of in inputs.items() if name.startswith(STATE)}
+    got = {name: (array.shape, array.dtype.name) for name, array in found.items()}
+    if got != expected:
+        wrong = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
+        raise InputError(f"{path}: expected {wrong[0]} with {expected.get(wrong[0])}; got {got.get(wrong[0])}")
+    return found
