@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
+from jaxrec.device.operations import operations
 from jaxrec.device.signatures import Signature
 from jaxrec.errors import InputError
 from jaxrec.models.leaves import named
@@ -78,22 +79,6 @@ def _converter() -> SimpleNamespace:
     if not version.startswith(KNOWN_GOOD):
         warnings.warn(f"export: litert-converter {version} was not tried; {KNOWN_GOOD}x is known to work", stacklevel=3)
     return SimpleNamespace(ir=ir, passmanager=passmanager, stablehlo=stablehlo, converter=converter)
-
-
-def operations(model: bytes) -> set[str]:
-    """Names of the operations that a TFLite file uses; one that is not built in is named "custom:NAME"."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    root = schema.Model.GetRootAs(model, 0)
-    codes = [root.OperatorCodes(i) for i in range(root.OperatorCodesLength())]
-    return {_operation(code, names) for code in codes}
-
-
-def _operation(code: Any, names: dict[int, str]) -> str:
-    custom = code.CustomCode()
-    # Older files keep the number in a field of one byte.
-    return f"custom:{custom.decode()}" if custom else names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
 
 
 def _check_built_in(model: bytes) -> None:

@@ -18,16 +18,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxrec.device.operations import workload
 from jaxrec.device.runtime import DeviceModel
-from jaxrec.device.state import MANIFEST
+from jaxrec.device.sizes import sizes
+from jaxrec.device.state import MANIFEST, MODEL
 from jaxrec.errors import InputError
 from jaxrec.files import read_json
 from jaxrec.options import Options, option
 
 WARM_UP = 20
-"""Calls of each signature before its steady times are taken."""
-EXPORTED = ("model_bytes", "precision", "sha256", "recommend_max_abs_error", "train_max_abs_error", "export_seconds")
-"""What the manifest adds to the figures."""
+"""Calls of each signature between its first one and those whose times count as steady."""
+EXPORTED = ("model_bytes", "precision", "sha256", "export_seconds")
+"""What the manifest adds to the figures, beside every largest error."""
 BARE = "import numpy, ai_edge_litert.interpreter; print(open('/proc/self/status').read())"
 
 
@@ -36,27 +38,47 @@ class MeasureOptions(Options):
     """How the device's runtime is measured."""
 
     measure_calls: int = option(500, "calls of each signature that are timed", minimum=1)
-    measure_threads: int = option(1, "threads of the device's runtime", minimum=1)
+    measure_threads: tuple[int, ...] = option(
+        (1, 2, 4), "numbers of threads of the device's runtime, each measured by itself; the first gives the report's figures", minimum=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.measure_threads:
+            raise InputError("--measure_threads: expected at least one number of threads; got none")
 
 
 def measure(folder: Path, options: MeasureOptions) -> dict[str, Any]:
     """Figures of the model in an exported folder.
 
     Returns:
-      for each signature NAME its NAME_p50_ms and NAME_p95_ms (the invocation with inputs set), NAME_call_p50_ms (the whole Python call,
-      inputs and outputs copied) and NAME_first_ms (first call); load_ms; peak_rss_mb, the peak of the process after using every signature
-      less the peak of one that only imported NumPy and the interpreter, None where the system does not tell; the manifest's own figures.
+      `figures` with the first number of threads, and `by_threads`: those with every number of threads, by that number as text;
+      `peak_rss_mb` in each is the peak of the process after using every signature less the peak of one that only imported NumPy and the
+      interpreter, None where the system does not tell; workload: see `jaxrec.device.operations`; the keys of `jaxrec.device.sizes`;
+      the manifest's own figures.
 
     Raises:
-      InputError: the folder is not what was exported, or the measuring process failed; quotes its last line.
+      InputError: the folder is not what was exported, or a measuring process failed; quotes its last line.
     """
     manifest = read_json(folder / MANIFEST, "device manifest")
-    command = ["-m", "jaxrec.device.measure", str(folder), f"--calls={options.measure_calls}", f"--threads={options.measure_threads}"]
-    figures = json.loads(_python(command).splitlines()[-1])
-    peak = figures.pop("peak_rss_mb")
-    bare = None if peak is None else peak_mb(_python(["-c", BARE]))
-    weight = None if bare is None else peak - bare
-    return {key: manifest[key] for key in EXPORTED} | figures | {"peak_rss_mb": weight, "threads": options.measure_threads}
+    by_threads = {str(threads): _fresh(folder, options.measure_calls, threads) for threads in options.measure_threads}
+    first, *_ = by_threads.values()
+    return {
+        **{key: value for key, value in manifest.items() if key in EXPORTED or key.endswith("_max_abs_error")},
+        **sizes(manifest),
+        **first,
+        "threads": options.measure_threads[0],
+        "by_threads": by_threads,
+        "workload": workload((folder / MODEL).read_bytes()),
+    }
+
+
+def _fresh(folder: Path, calls: int, threads: int) -> dict[str, Any]:
+    """`figures` of a process of its own, its memory less that of a bare one."""
+    found = json.loads(_python(["-m", "jaxrec.device.measure", str(folder), f"--calls={calls}", f"--threads={threads}"]).splitlines()[-1])
+    if found["peak_rss_mb"] is not None:
+        found["peak_rss_mb"] -= peak_mb(_python(["-c", BARE]))
+    return found
 
 
 def _python(arguments: list[str]) -> str:
@@ -88,7 +110,14 @@ def _own_peak_mb() -> float | None:
 
 
 def figures(folder: Path, calls: int, threads: int) -> dict[str, Any]:
-    """Load and time every signature in this process; see `measure`."""
+    """Load and time every signature in this process.
+
+    Returns:
+      load_ms; peak_rss_mb of this process; for each signature NAME its NAME_first_ms (first call), NAME_warm_up_ms (mean of the calls after
+      it), NAME_p50_ms, NAME_p95_ms, NAME_p99_ms and NAME_mean_ms (steady, the invocation with inputs set), NAME_call_p50_ms (the whole
+      Python call, inputs and outputs copied), NAME_cpu_ms and NAME_cpu_share (processor time of such a call, all threads together, in
+      milliseconds and as a share of one core).
+    """
     load_ms, device = _milliseconds(lambda: DeviceModel.load(folder, threads))
     found = {"load_ms": load_ms}
     for name, runner in device.runners.items():
@@ -98,29 +127,36 @@ def figures(folder: Path, calls: int, threads: int) -> dict[str, Any]:
 
 
 def example(device: DeviceModel, signature: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Inputs of a busy device: everything full, random items."""
-    n_items = device.manifest["items"]
-    feed = {name: np.ones(of["shape"], of["dtype"]) for name, of in device.manifest["signatures"][signature]["inputs"].items()}
-    for name in feed.keys() & {"context", "candidates", "items", "item", "negatives"}:
-        feed[name] = np.asarray(rng.integers(0, n_items, feed[name].shape, dtype=np.int32))
-    known = {**device.state, **device.hidden}
-    if "context" in feed:
-        known["length"] = np.int32(len(feed["context"]))
-    if "learning_rate" in feed:
-        known["learning_rate"] = np.float32(0.01)
-    return feed | {name: value for name, value in known.items() if name in feed}
+    """Inputs of a busy device: everything full, random items, the user's own parameters; ones where nothing else is known."""
+    wanted = device.manifest["signatures"][signature]["inputs"]
+    items = lambda shape: rng.integers(0, device.manifest["items"], shape)  # noqa: E731
+    made = {
+        **dict.fromkeys(("context", "candidates", "items", "item", "negatives"), items),
+        "own_items": lambda shape: np.sort(items(shape)),
+        "length": lambda _: wanted["context"]["shape"][0],
+        "learning_rate": lambda _: 0.01,
+        **dict.fromkeys(("rows", "biases"), lambda shape: rng.normal(size=shape)),
+        **{name: lambda _, value=value: value for name, value in {**device.state, **device.hidden}.items()},
+    }
+    return {name: np.asarray(made.get(name, np.ones)(tuple(of["shape"])), of["dtype"]) for name, of in wanted.items()}
 
 
 def _timed(runner: Any, feed: dict[str, np.ndarray], calls: int) -> dict[str, float]:
-    first, _ = _milliseconds(lambda: runner(**feed))
-    for _ in range(WARM_UP):
-        runner(**feed)
-    whole = [_milliseconds(lambda: runner(**feed))[0] for _ in range(calls)]
+    def call() -> float:
+        return _milliseconds(lambda: runner(**feed))[0]
+
+    first, warm_up = call(), [call() for _ in range(WARM_UP)]
+    wall, busy = time.perf_counter(), time.process_time()
+    whole = [call() for _ in range(calls)]
+    wall, busy = time.perf_counter() - wall, time.process_time() - busy
     # The runner offers only the whole call; what it invokes after it has set the inputs is this.
     invoke, subgraph = runner._interpreter_wrapper.Invoke, runner._subgraph_index
     alone = [_milliseconds(lambda: invoke(subgraph))[0] for _ in range(calls)]
-    p50, p95 = np.percentile(alone, [50, 95])
-    return {"p50_ms": float(p50), "p95_ms": float(p95), "call_p50_ms": float(np.median(whole)), "first_ms": first}
+    steady = dict(zip(("p50_ms", "p95_ms", "p99_ms"), map(float, np.percentile(alone, [50, 95, 99])), strict=True))
+    return {
+        **{"first_ms": first, "warm_up_ms": float(np.mean(warm_up)), **steady, "mean_ms": float(np.mean(alone))},
+        **{"call_p50_ms": float(np.median(whole)), "cpu_ms": busy * 1e3 / calls, "cpu_share": busy / wall},
+    }
 
 
 def _milliseconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -133,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--calls", type=int, default=MeasureOptions.measure_calls)
-    parser.add_argument("--threads", type=int, default=MeasureOptions.measure_threads)
+    parser.add_argument("--threads", type=int, default=MeasureOptions.measure_threads[0])
     given = parser.parse_args()
     print(json.dumps(figures(given.folder, given.calls, given.threads)))
 
