@@ -1,24 +1,27 @@
-"""Measure an exported model as a device runs it: milliseconds of every signature, memory of the process.
+"""Measure an exported model as a device runs it: milliseconds of every signature, processor and memory of the process, bytes, operations.
 
 Example: python -m launch.measure --workdir=runs/shop
+         python -m launch.measure --compare=runs/shop,runs/shop_int8
 """
 
+from pathlib import Path
+
 from jaxrec.device.measure import MeasureOptions
-from jaxrec.stages.measure import run_measure
+from jaxrec.stages.measure import compare_exports, run_measure, shown
 from launch import flags
 
 WORKDIR = flags.path("workdir", "folder of a run with the folder `device` that export wrote")
+COMPARE = flags.text("compare", "workdirs or device folders to set side by side, separated by commas; instead of --workdir")
 OVERWRITE = flags.switch("overwrite", "measure again what was measured otherwise")
 OPTIONS = flags.options(MeasureOptions)
 
 
 def main() -> None:
-    """Measure, then print one line per signature."""
-    found = run_measure(flags.required(WORKDIR(), "workdir"), OPTIONS(), OVERWRITE())
-    for name in (key.removesuffix("_p95_ms") for key in found if key.endswith("_p95_ms")):
-        print(f"{name:14} p50 {found[f'{name}_p50_ms']:8.3f} ms   p95 {found[f'{name}_p95_ms']:8.3f} ms")
-    memory = "unknown" if found["peak_rss_mb"] is None else f"{found['peak_rss_mb']:.1f} MB"
-    print(f"model {found['model_bytes']:,} bytes; peak memory beyond a bare process {memory}")
+    """Measure, then print the tables."""
+    if COMPARE() is not None:
+        print(compare_exports([Path(place) for place in COMPARE().split(",") if place], OPTIONS(), OVERWRITE()))
+    else:
+        print(shown(run_measure(flags.required(WORKDIR(), "workdir"), OPTIONS(), OVERWRITE())))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ OWN = {
     "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
     "personalize": ("dataset workdir overwrite", *PERSONAL, MeshOptions),
     "export": ("dataset workdir overwrite user", ExportOptions),
-    "measure": ("workdir overwrite", MeasureOptions),
+    "measure": ("workdir overwrite compare", MeasureOptions),
     "compare": ("workdir dataset",),
     "report": ("workdir dataset",),
     "experiment": (

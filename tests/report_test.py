@@ -547,7 +547,7 @@ def test_the_page_escapes_what_the_data_says(tmp_path):
 
 def test_plots_take_their_colours_from_the_page(run):
     text = write_report([run]) and (run / "report.html").read_text()
-    assert "currentColor" in text and "var(--gain)" in text and not re.search("#0102[0-9a-f]{2}", text)
+    assert "var(--ink)" in text and "var(--gain)" in text and not re.search("#0102[0-9a-f]{2}", text)
 
 
 def test_histogram_of_users_who_all_stay_the_same():

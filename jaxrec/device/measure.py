@@ -85,7 +85,9 @@ def _python(arguments: list[str]) -> str:
     """Output of a fresh Python that finds this package wherever it was imported from."""
     package = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run([sys.executable, *arguments], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    # NumPy's own threads spin for some milliseconds after its import, which would count as processor time of the first signature.
+    environment = os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise InputError(f"measure: the process on the device's runtime failed: {last[0]}")
@@ -129,7 +131,10 @@ def figures(folder: Path, calls: int, threads: int) -> dict[str, Any]:
 def example(device: DeviceModel, signature: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Inputs of a busy device: everything full, random items, the user's own parameters; ones where nothing else is known."""
     wanted = device.manifest["signatures"][signature]["inputs"]
-    items = lambda shape: rng.integers(0, device.manifest["items"], shape)  # noqa: E731
+
+    def items(shape: tuple[int, ...]) -> np.ndarray:
+        return rng.integers(0, device.manifest["items"], shape)
+
     made = {
         **dict.fromkeys(("context", "candidates", "items", "item", "negatives"), items),
         "own_items": lambda shape: np.sort(items(shape)),

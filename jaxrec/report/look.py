@@ -1,5 +1,7 @@
 """How the page looks: phone and desk, light, dark and print."""
 
+import re
+
 STYLE = """
 :root {
   color-scheme: light dark;
@@ -63,3 +65,6 @@ details summary { cursor: pointer; color: var(--soft); }
   pre { white-space: pre-wrap; }
 }
 """
+
+LIGHT = dict(reversed(re.findall(r"(--\w+): (#\w+)", STYLE)))
+"""Colours of the light page by the name of their variable."""

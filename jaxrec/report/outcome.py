@@ -1,23 +1,12 @@
 """The parts of the report about the global model and the device."""
 
+from functools import partial
+
+from jaxrec.report.device_tables import beside_published, operations, overview, timings
 from jaxrec.report.section import Runs, Section, joined
-from jaxrec.report.tables import Table, count, metric, significant, size
+from jaxrec.report.tables import Table, count, metric, significant
 
 CUTOFFS = tuple(f"{name}@{k}" for name in ("recall", "mrr") for k in (1, 5, 10, 20))
-# TensorFlow.js in Chrome on a laptop, as published (Journal of Computer Applications 2022).
-BROWSER = {"train_p50_ms": 53_000.0, "peak_rss_mb": 1_030.6}
-DEVICE_ROWS = (
-    ("model file", "model_bytes", size),
-    ("recommend, median", "recommend_p50_ms", lambda value: f"{significant(value)} ms"),
-    ("recommend, 95th percentile", "recommend_p95_ms", lambda value: f"{significant(value)} ms"),
-    ("recommend, median of the whole Python call", "recommend_call_p50_ms", lambda value: f"{significant(value)} ms"),
-    ("one click, median", "step_p50_ms", lambda value: f"{significant(value)} ms"),
-    ("one training update, median", "train_p50_ms", lambda value: f"{significant(value)} ms"),
-    ("peak memory", "peak_rss_mb", lambda value: f"{value:,.1f} MB"),
-    ("largest error of recommend against JAX", "recommend_max_abs_error", significant),
-    ("largest error of train against JAX", "train_max_abs_error", significant),
-    ("threads", "threads", count),
-)
 
 
 def test_period(runs: Runs) -> Section | None:
@@ -53,23 +42,17 @@ def _training_table(summary: dict) -> Table | None:
 
 
 def device(runs: Runs) -> Section | None:
-    """Bytes, milliseconds and memory on the device, beside the published browser system."""
-    if all(summary["device"] is None for summary in runs.values()):
+    """Bytes, milliseconds, memory and operations on the device, beside published figures."""
+    devices = {name: summary["device"] for name, summary in runs.items() if summary["device"] is not None}
+    if not devices:
         return None
-    tables = {name: _device_table(summary["device"], "jaxrec") for name, summary in runs.items() if summary["device"] is not None}
-    if len(runs) > 1:
-        tables = {name: Table(("", name), one.rows) for name, one in tables.items()}
-    published = _device_table(BROWSER, "browser system, published")
-    columns = [dict(one.rows) for one in (*tables.values(), published)]
-    header = ("", *(one.header[1] for one in (*tables.values(), published)))
-    rows = [(name, *(column[name] for column in columns)) for name, _, _ in DEVICE_ROWS]
+    brief = len(runs) > 1
+    builders = (overview, partial(timings, brief=brief), partial(operations, brief=brief))
+    found = [joined(runs, lambda summary, build=build: summary["device"] and build(summary["device"])) for build in builders]
     text = (
-        "One thread, warm; milliseconds are of the invocation with its inputs set, memory is beyond that of a bare process. Beside it "
-        "the published figures of a system that trains in a browser on a laptop, 53 seconds for one update: another model, machine and "
-        "load, so only the order of magnitude compares."
+        "Warm; milliseconds are of the invocation with its inputs set, each number of threads in a process of its own; memory is beyond "
+        "that of a bare process. Multiply-adds are those of matrix products. The last table stands beside figures that others published: "
+        "other models, machines and loads, not measured here, so only the order of magnitude compares."
     )
-    return Section("On the device", text, (Table(header, rows),))
-
-
-def _device_table(figures: dict, column: str) -> Table:
-    return Table(("", column), [(name, "–" if figures.get(key) is None else show(figures[key])) for name, key, show in DEVICE_ROWS])
+    tables = (*(one for one in found if one is not None), beside_published(devices))
+    return Section("On the device", text, tables, figures=("device_times", "device_bytes"))

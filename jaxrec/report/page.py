@@ -18,6 +18,8 @@ CAPTIONS = {
     "validation_recall": "Recall@20 on the validation part by updates",
     "gain_histogram": "Distribution of the users' own gain in Recall@20",
     "gain_by_own_events": "Gain in Recall@20 by number of own events",
+    "device_times": "Milliseconds of every signature, median and 95th percentile",
+    "device_bytes": "Bytes of the model file and of what belongs to one user",
 }
 
 
@@ -60,10 +62,9 @@ def _figures(summary: dict) -> Iterator[tuple[str, str, str]]:
             yield "on each device", size(personal["personal_bytes_per_user"]), "personal parameters"
     elif summary["global"] is not None:
         yield "Recall@20, global", metric(summary["global"]["recall@20"]), f"MRR@20 {metric(summary['global']['mrr@20'])}"
-    if device.get("recommend_p50_ms") is not None:
-        yield "to recommend", f"{significant(device['recommend_p50_ms'])} ms", "median, one thread"
-    if device.get("train_p50_ms") is not None:
-        yield "to train once", f"{significant(device['train_p50_ms'])} ms", "median, one thread"
+    for what, key in (("to recommend", "recommend_p50_ms"), ("to train once", "train_p50_ms")):
+        if device.get(key) is not None:
+            yield what, f"{significant(device[key])} ms", "median, one thread" if device["threads"] == 1 else f"{device['threads']} threads"
     if device.get("peak_rss_mb") is not None:
         yield "peak memory", f"{device['peak_rss_mb']:,.1f} MB", "beyond a bare process"
 

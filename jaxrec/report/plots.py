@@ -1,40 +1,15 @@
-"""Plots as SVG text that takes its colours from the page around it: readable light, dark and in print.
+"""Plots of training and of what users gain, as SVG elements of the page."""
 
-matplotlib draws with stand-in colours, which are then replaced by the page's text colour and its variables (see `jaxrec.report.look`).
-"""
-
-import io
 import re
-from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-INK, FAINT, GAIN, LOSS = "#010203", "#010204", "#010205", "#010206"
-RUNS = ("#010207", "#010208", "#010209", "#01020a")
-VARIABLES = {
-    **{INK: "currentColor", FAINT: "var(--faint)", GAIN: "var(--gain)", LOSS: "var(--loss)"},
-    **{colour: f"var(--run{number})" for number, colour in enumerate(RUNS)},
-}
-STYLE = {
-    **{
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 11,
-        "axes.titlesize": 11,
-        "axes.labelsize": 11,
-        "legend.fontsize": 10.5,
-    },
-    **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": FAINT, "grid.color": FAINT},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "grid.linewidth": 0.5},
-    **{"axes.axisbelow": True, "legend.frameon": False, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5},
-}
-INCHES = (4.2, 3.0)
+from jaxrec.report.drawing import FAINT, GAIN, INK, LOSS, colour, inline, legend
+
 MOST_POINTS = 400
 
 Histories = dict[str, list[dict[str, Any]]]
@@ -81,7 +56,7 @@ def gain_histogram(users: Users) -> str | None:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
 
-    return _svg("gain_histogram", draw)
+    return inline("gain_histogram", draw)
 
 
 def gain_by_own_events(bins: Bins) -> str | None:
@@ -94,7 +69,7 @@ def gain_by_own_events(bins: Bins) -> str | None:
         labels = _bin_labels(bins)
         for number, (name, one) in enumerate(bins.items()):
             shift = 0.3 * (number - (len(bins) - 1) / 2)
-            _error_bars(axes, [labels.index(bin_["own_events"]) + shift for bin_ in one], one, _colour(number), name)
+            _error_bars(axes, [labels.index(bin_["own_events"]) + shift for bin_ in one], one, colour(number), name)
         axes.axvline(0, color=INK, linewidth=1)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
@@ -102,9 +77,9 @@ def gain_by_own_events(bins: Bins) -> str | None:
         axes.invert_yaxis()
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(title="Gain in Recall@20, with 95 % interval", ylabel="own events before the test")
-        _legend(axes, len(bins))
+        legend(axes, len(bins))
 
-    return _svg("gain_by_own_events", draw)
+    return inline("gain_by_own_events", draw)
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -128,20 +103,20 @@ def _series(histories: Histories, key: str) -> list[tuple[str, str, str, np.ndar
             if points:
                 label = phase if len(histories) == 1 else f"{name}, {phase}"
                 x, y = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-                found.append((label, _colour(number), "--" if phase == "selection" else "-", x, y))
+                found.append((label, colour(number), "--" if phase == "selection" else "-", x, y))
     return found
 
 
 def _lines(name: str, title: str, series: list, marker: str) -> str:
     def draw(axes: Axes) -> None:
-        for label, colour, style, x, y in series:
-            axes.plot(*thin(x, y), style, color=colour, marker=marker, markersize=4, linewidth=1.6, label=label)
+        for label, hue, style, x, y in series:
+            axes.plot(*thin(x, y), style, color=hue, marker=marker, markersize=4, linewidth=1.6, label=label)
         axes.set(title=title, xlabel="updates")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        _legend(axes, len(series))
+        legend(axes, len(series))
 
-    return _svg(name, draw)
+    return inline(name, draw)
 
 
 def _one_histogram(axes: Axes, gains: dict[str, np.ndarray]) -> None:
@@ -164,8 +139,8 @@ def _outlines(axes: Axes, gains: dict[str, np.ndarray]) -> None:
     reach = _reach(gains)
     edges = np.linspace(-reach, reach, 22)  # an odd number of bins: one of them is centred on zero
     for number, (name, values) in enumerate(gains.items()):
-        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, color=_colour(number), linewidth=1.6, label=name)
-    _legend(axes, len(gains))
+        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, color=colour(number), linewidth=1.6, label=name)
+    legend(axes, len(gains))
 
 
 def _reach(gains: dict[str, np.ndarray]) -> float:
@@ -173,44 +148,16 @@ def _reach(gains: dict[str, np.ndarray]) -> float:
     return max(0.1, *(float(np.abs(values).max()) for values in gains.values()))
 
 
-def _error_bars(axes: Axes, y: list[float], bins: list[dict], colour: str, name: str) -> None:
+def _error_bars(axes: Axes, y: list[float], bins: list[dict], hue: str, name: str) -> None:
     gains = [one["gain_recall@20"] for one in bins]
     limits = [one["gain_ci95_recall@20"] or (gain, gain) for one, gain in zip(bins, gains, strict=True)]
     spread = [
         [gain - low for gain, (low, _) in zip(gains, limits, strict=True)],
         [high - gain for gain, (_, high) in zip(gains, limits, strict=True)],
     ]
-    axes.errorbar(gains, y, xerr=np.maximum(spread, 0), fmt="o", color=colour, capsize=3, markersize=6, label=name)
+    axes.errorbar(gains, y, xerr=np.maximum(spread, 0), fmt="o", color=hue, capsize=3, markersize=6, label=name)
 
 
 def _bin_labels(bins: Bins) -> list[str]:
     labels = {one["own_events"] for several in bins.values() for one in several}
     return sorted(labels, key=lambda label: int(re.match(r"\d+", label).group()))
-
-
-def _colour(number: int) -> str:
-    return RUNS[number % len(RUNS)]
-
-
-def _legend(axes: Axes, entries: int) -> None:
-    if entries > 1:
-        axes.legend(loc="best")
-
-
-def _svg(name: str, draw: Callable[[Axes], None]) -> str:
-    """The drawing as an SVG element; `name` keeps its ids apart from those of other plots on the page."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=INCHES, layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inline(name, buffer.getvalue())
-
-
-def _inline(name: str, text: str) -> str:
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'\bid="|url\(#|href="#', lambda match: f"{match.group()}{name}-", text)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
-    return text

@@ -38,7 +38,7 @@ def summary_of(results: Results) -> dict[str, Any]:
         "global": None if results.train is None else _without(results.train, "seconds", "settings"),
         "evaluation": None if results.evaluation is None else results.evaluation["models"],
         "personal": _personal(results),
-        "device": None if results.device is None else {key: results.device.get(key) for key in DEVICE_KEYS},
+        "device": _device(results),
         "environment": {**environment(), "stage_seconds": _seconds(results)},
         "settings": _settings(results),
     }
@@ -97,6 +97,14 @@ def _personal(results: Results) -> dict | None:
     if results.personal is None:
         return None
     return {**results.personal, "gain_by_own_events": gain_by_own_events(results.users)}
+
+
+def _device(results: Results) -> dict | None:
+    """What is promised, None where it was not measured, and whatever else was."""
+    if results.device is None:
+        return None
+    promised = {key: results.device.get(key) for key in DEVICE_KEYS}
+    return promised | _without(results.measurement or {}, "seconds", "settings", "inputs")
 
 
 def _runs(results: Results) -> dict[str, dict]:
