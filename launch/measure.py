@@ -7,6 +7,7 @@ Example: python -m launch.measure --workdir=runs/shop
 from pathlib import Path
 
 from jaxrec.device.measure import MeasureOptions
+from jaxrec.errors import InputError
 from jaxrec.stages.measure import compare_exports, run_measure, shown
 from launch import flags
 
@@ -18,6 +19,8 @@ OPTIONS = flags.options(MeasureOptions)
 
 def main() -> None:
     """Measure, then print the tables."""
+    if COMPARE() is not None and WORKDIR() is not None:
+        raise InputError("--compare: expected alone; --workdir was given too")
     if COMPARE() is not None:
         print(compare_exports([Path(place) for place in COMPARE().split(",") if place], OPTIONS(), OVERWRITE()))
     else:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import pytest
 from device_world import export_to
 
+from jaxrec.compression.rows import ENCODINGS
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.operations import operations, workload
 from jaxrec.device.signatures import Signature
-from jaxrec.device.sizes import sizes
+from jaxrec.device.sizes import ROW_BYTES, sizes
 
 ANDROID = Path(__file__).parents[1] / "docs" / "android.md"
 
@@ -33,13 +34,16 @@ def manifest(folder):
 
 
 def test_multiply_adds_of_products_by_hand():
+    constant = jnp.arange(36.0 * 7).reshape(36, 7)
+
     def products(a, b, c):
-        return {"first": a.T @ b, "second": jnp.einsum("ri,nij->nrj", a, c)}
+        return {"first": a.T @ b, "second": jnp.einsum("ri,nij->nrj", a, c), "third": a @ constant}
 
     example = {"a": jnp.zeros((2, 36)), "b": jnp.zeros((2, 12)), "c": jnp.zeros((5, 36, 3))}
     found = workload(to_tflite([Signature("products", products, example)]))["products"]
-    # 36 x 12 sums of 2 and 5 x 2 x 3 sums of 36.
-    assert found["multiply_adds"] == 36 * 12 * 2 + 5 * 2 * 3 * 36
+    assert {"BATCH_MATMUL", "FULLY_CONNECTED"} <= found["operations"].keys()
+    # 36 x 12 sums of 2, and 5 x 2 x 3 and 2 x 7 sums of 36.
+    assert found["multiply_adds"] == 36 * 12 * 2 + 5 * 2 * 3 * 36 + 2 * 7 * 36
 
 
 def test_multiply_adds_of_a_click_by_hand(folder):
@@ -66,6 +70,10 @@ def test_bytes_by_hand(manifest):
 @pytest.mark.parametrize(("precision", "row"), [("float32", 32), ("float16", 16), ("int8", 8 + 4)])
 def test_candidates_weigh_what_their_precision_says(manifest, precision, row):
     assert sizes({**manifest, "precision": precision})["candidates_bytes"] == 6 * (4 + 4 + row)
+
+
+def test_every_precision_has_a_weight():
+    assert ROW_BYTES.keys() == ENCODINGS.keys()
 
 
 def test_units_are_told_from_the_lowest_layer_up(manifest):

@@ -62,9 +62,10 @@ def _figures(summary: dict) -> Iterator[tuple[str, str, str]]:
             yield "on each device", size(personal["personal_bytes_per_user"]), "personal parameters"
     elif summary["global"] is not None:
         yield "Recall@20, global", metric(summary["global"]["recall@20"]), f"MRR@20 {metric(summary['global']['mrr@20'])}"
+    threads = "one thread" if device.get("threads") == 1 else f"{device.get('threads')} threads"
     for what, key in (("to recommend", "recommend_p50_ms"), ("to train once", "train_p50_ms")):
         if device.get(key) is not None:
-            yield what, f"{significant(device[key])} ms", "median, one thread" if device["threads"] == 1 else f"{device['threads']} threads"
+            yield what, f"{significant(device[key])} ms", f"median, {threads}"
     if device.get("peak_rss_mb") is not None:
         yield "peak memory", f"{device['peak_rss_mb']:,.1f} MB", "beyond a bare process"
 

@@ -61,7 +61,7 @@ def _kept(folder: Path, options: MeasureOptions, overwrite: bool) -> dict[str, A
     if overwrite or not (folder / RESULT).exists():
         return _measured(folder, options, overwrite)
     found = read_json(folder / RESULT, "device measurement")
-    if found["inputs"] != _inputs(folder):
+    if found.get("inputs") != _inputs(folder):
         raise InputError(
             f"{folder / RESULT}: expected the measurement of the model that is there; it is of an earlier one, use --overwrite"
         )
