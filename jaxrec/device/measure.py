@@ -118,7 +118,7 @@ def figures(folder: Path, calls: int, threads: int) -> dict[str, Any]:
       load_ms; peak_rss_mb of this process; for each signature NAME its NAME_first_ms (first call), NAME_warm_up_ms (mean of the calls after
       it), NAME_p50_ms, NAME_p95_ms, NAME_p99_ms and NAME_mean_ms (steady, the invocation with inputs set), NAME_call_p50_ms (the whole
       Python call, inputs and outputs copied), NAME_cpu_ms and NAME_cpu_share (processor time of such a call, all threads together, in
-      milliseconds and as a share of one core).
+      milliseconds and as a share of one core: less than 1 with one thread means that other programs held the processor).
     """
     load_ms, device = _milliseconds(lambda: DeviceModel.load(folder, threads))
     found = {"load_ms": load_ms}

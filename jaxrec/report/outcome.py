@@ -51,8 +51,9 @@ def device(runs: Runs) -> Section | None:
     found = [joined(runs, lambda summary, build=build: summary["device"] and build(summary["device"])) for build in builders]
     text = (
         "Warm; milliseconds are of the invocation with its inputs set, each number of threads in a process of its own; memory is beyond "
-        "that of a bare process. Multiply-adds are those of matrix products. The last table stands beside figures that others published: "
-        "other models, machines and loads, not measured here, so only the order of magnitude compares."
+        "that of a bare process. A candidate weighs its index, bias and item row, the row at the file's precision. Multiply-adds are of "
+        "matrix products. The last table stands beside figures that others published: other models, machines and loads, not measured here, "
+        "so only the order of magnitude compares."
     )
     tables = (*(one for one in found if one is not None), beside_published(devices))
     return Section("On the device", text, tables, figures=("device_times", "device_bytes"))
