@@ -3,10 +3,12 @@
     python -m benchmarks.device                            # all cases and precisions
     python -m benchmarks.device --case=reference --quick   # the reference, in about a minute
 
-Writes benchmarks/results/device-DEVICE.json; a quick run only prints, unless --out names a file. One update of `reference` is over one
-session of 20 interactions, of `sessions` over 8 sessions of 8, as fine-tuning blocks them.
+Writes benchmarks/results/device-DEVICE.json; a quick run only prints, unless --out names a file. One update is over 8 sessions of 8
+interactions, in case `fifty` over one of 50, as the cloud-client system updates (its own published figures stand beside); `baked` has a
+user's parameters inside the file, `streamed` no item rows.
 """
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -14,37 +16,42 @@ import jax
 import numpy as np
 
 from benchmarks.recording import parser, record
-from jaxrec.device.export import export
+from jaxrec.device.export import Contents, export
 from jaxrec.device.measure import MeasureOptions, measure
-from jaxrec.device.signatures import ExportOptions
+from jaxrec.device.shipped import ExportOptions
 from jaxrec.models.recommender import Model, ModelOptions
 
 ITEMS = 37_000
+HISTORY = (1.0, 0.5, 0.3, 0.2, 1.0, -0.5, -1.0)
 CASES = {
-    "reference": {"train_rows": 1, "train_steps": 20},
-    "sessions": {"train_rows": 8, "train_steps": 8},
+    "reference": ExportOptions(),
+    "fifty": ExportOptions(train_rows=1, train_steps=50),
+    "baked": ExportOptions(baked=True),
+    "streamed": ExportOptions(rows="streamed"),
 }
 PRECISIONS = ("float32", "float16", "int8")
-COLUMNS = ("bytes", "recommend_p50_ms", "recommend_all_p50_ms", "step_p50_ms", "train_p50_ms", "peak_rss_mb", "export_seconds")
+COLUMNS = (
+    *("bytes", "recommend_p50_ms", "recommend_all_p50_ms", "step_p50_ms", "score_p50_ms", "train_p50_ms", "train_cpu_ms", "loss_p50_ms"),
+    *("peak_rss_mb", "export_seconds"),
+)
+PUBLISHED = {"case": "update over 50 interactions", "peer": "cloud-client system, TensorFlow.js in Chrome on a laptop (as published)"}
 
 
 def run_case(case: str, precision: str, calls: int) -> dict:
     """Export and measure one case; a row of the results."""
     model = Model(ModelOptions(units=(100,), embedding_dim=64), ITEMS)
-    params = model.init(jax.random.key(0))
-    options = ExportOptions(precision=precision, **CASES[case])
+    contents = Contents(model, model.init(jax.random.key(0)), np.ones(ITEMS), HISTORY)
     with tempfile.TemporaryDirectory() as folder:
-        export(model, params, 0.5, np.zeros(ITEMS, np.float32), options, Path(folder))
-        found = measure(Path(folder), MeasureOptions(measure_calls=calls))
-    return {"case": case, "precision": precision, **{name: found["model_bytes" if name == "bytes" else name] for name in COLUMNS}}
+        export(contents, dataclasses.replace(CASES[case], precision=precision), Path(folder))
+        found = measure(Path(folder), MeasureOptions(measure_calls=calls, measure_threads=(1,)))
+    return {"case": case, "precision": precision, **{name: found.get("model_bytes" if name == "bytes" else name) for name in COLUMNS}}
 
 
 def main() -> None:
     given = parser(__doc__, CASES).parse_args()
     precisions, calls = (PRECISIONS[:1], 200) if given.quick else (PRECISIONS, 1000)
-    record(
-        given, "device", [run_case(case, precision, calls) for case in ([given.case] if given.case else CASES) for precision in precisions]
-    )
+    rows = [run_case(case, precision, calls) for case in ([given.case] if given.case else CASES) for precision in precisions]
+    record(given, "device", [*rows, {**PUBLISHED, "train_p50_ms": 53_000.0, "peak_rss_mb": 1030.6}])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from device_world import OPTIONS, RULES, exported, functions, random_block, random_model
 from train_test import command, final_params, run, train_command, write_log
+
+from jaxrec.data.blocks import Block
+from jaxrec.device.runtime import DeviceModel
+from jaxrec.learning.step import init_state
+from jaxrec.models.leaves import named
 
 pytestmark = pytest.mark.long
 
@@ -90,12 +97,9 @@ import resource, sys
 import numpy as np
 from jaxrec.device.runtime import DeviceModel
 device = DeviceModel.load(sys.argv[1])
-inputs = device.manifest["signatures"]["train"]["inputs"]
-rows, width = inputs["items"]["shape"]
 generator = np.random.default_rng(0)
 def update():
-    items = generator.integers(0, 50, (rows, width))
-    return device.train_on(items, np.ones((rows, width - 1), bool), generator.integers(0, 50, inputs["negatives"]["shape"][0]), 0.01)
+    return device.train_on(generator.integers(0, 50, (8, 9)).tolist(), 0.01)
 for _ in range(100): update()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for _ in range(1000): update()
@@ -110,3 +114,23 @@ def test_a_thousand_updates_on_the_device_do_not_grow_in_memory(tmp_path):
     grown, finite = done.stdout.split()
     assert int(grown) < 2048, f"{grown} KiB more after a thousand updates"
     assert finite == "True"
+
+
+def test_a_thousand_updates_stay_with_those_of_jax():
+    """Both sides go on from their own parameters, so errors may add up."""
+    pytest.importorskip("ai_edge_litert")
+    learn, device = functions("layers")["train"], DeviceModel.load(exported("layers"))
+    model, params = random_model("layers")
+    personal, generator = model.split(params)[1], np.random.default_rng(0)
+    state = {"personal": personal, "optimizer": init_state(RULES["layers"], personal).optimizer}
+    hidden = jax.tree.map(np.asarray, model.zero_hidden(OPTIONS.train_rows))
+    for _ in range(1000):
+        items, mask, negatives = random_block(generator)
+        block = Block(items, mask, np.zeros_like(mask))
+        want = learn(**state, **block._asdict(), hidden=hidden, negatives=negatives, learning_rate=np.float32(0.01))
+        device.update(block, named({"hidden": hidden}), negatives, 0.01)
+        state = {part: want[part] for part in state}
+    worst = max(np.abs(device.state[name] - leaf).max() for name, leaf in named({"personal": state["personal"]}).items())
+    moved = max(np.abs(device.state[name] - leaf).max() for name, leaf in named({"personal": personal}).items())
+    print(f"after 1,000 updates {worst:.1e} from JAX; the parameters moved by {moved:.1e}")
+    assert worst <= 1e-3 < moved

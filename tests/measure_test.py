@@ -108,7 +108,7 @@ def test_the_measured_calls_are_full(workdir):
 
 def test_inputs_that_are_not_known_are_ones_and_all_have_their_type():
     wanted = {
-        **{"own_items": ([50], "int32"), "own_counts": ([50], "float32"), "exclude_seen": ([], "bool"), "rows": ([5, 4], "float32")},
+        **{"own.items": ([50], "int32"), "own.counts": ([50], "float32"), "exclude_seen": ([], "bool"), "rows": ([5, 4], "float32")},
         **{"hidden.0": ([3], "float32"), "steps_until_noon": ([2], "int32")},
     }
     inputs = {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in wanted.items()}
@@ -117,7 +117,7 @@ def test_inputs_that_are_not_known_are_ones_and_all_have_their_type():
     )
     feed = example(device, "score", np.random.default_rng(0))
     assert {name: (list(value.shape), value.dtype.name) for name, value in feed.items()} == wanted
-    assert (np.diff(feed["own_items"]) >= 0).all() and set(feed["own_items"]) == set(range(9))
+    assert (np.diff(feed["own.items"]) >= 0).all() and set(feed["own.items"]) == set(range(9))
     assert feed["exclude_seen"] and feed["steps_until_noon"].tolist() == [1, 1] and feed["hidden.0"].tolist() == [1, 2, 3]
     assert len(np.unique(feed["rows"])) == 20
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxrec.data.own_history import FEATURES
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
-from jaxrec.device.shipped import ExportOptions, only_items, ship
+from jaxrec.device.shipped import ExportOptions, Shipped, only_items, ship
 from jaxrec.device.signatures import Signature, signatures
 from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, write_arrays
 from jaxrec.errors import InputError
@@ -74,9 +74,10 @@ def export(contents: Contents, options: ExportOptions, folder: Path, items: np.n
     if options.rows == "streamed":
         known = _only(contents, np.arange(options.streamed_rows) % contents.model.n_items)  # any rows: they are inputs
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        entries = _entries(known, options)
+        shipped, personal = _shipped(known, options)
+        entries = signatures(shipped, personal, options)
         flatbuffer = to_tflite(entries)
-        errors = measure_parity(entries, known.model.n_items, flatbuffer, known.clicks)
+        errors = measure_parity(signatures(shipped.looped(), personal, options), known.model.n_items, flatbuffer, known.clicks)
     manifest = {
         "model_bytes": len(flatbuffer),
         "sha256": hashlib.sha256(flatbuffer).hexdigest(),
@@ -107,8 +108,7 @@ def write_rows(contents: Contents, options: ExportOptions, items: np.ndarray, ma
     if len(items) > most:
         raise InputError(f"--streamed_rows: expected at least the {len(items):,} items of the user; got {most:,}")
     known = _only(contents, items)
-    offsets = drawn_offsets(known.weights, options.train_negatives)
-    tables = ship(known.model, known.params, offsets, known.rule, known.history, options.precision)[0].tables
+    tables = _shipped(known, options)[0].tables
     padded = jax.tree.map(lambda leaf: np.pad(leaf, [(0, most - len(items))] + [(0, 0)] * (leaf.ndim - 1)), tables)
     bias = np.pad(np.asarray(tables.item_bias), (0, most - len(items)), constant_values=MASKED)  # a row of nothing is never the best
     write_arrays(path, named({"rows": padded._replace(item_bias=bias)}) | _known_items(known, items), manifest["sha256"])
@@ -128,10 +128,11 @@ def initial_state(entries: list[Signature]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in named(learning).items() if name.startswith(STATE)}
 
 
-def _entries(contents: Contents, options: ExportOptions) -> list[Signature]:
+def _shipped(contents: Contents, options: ExportOptions) -> tuple[Shipped, Params]:
+    """(what all devices get, what this one starts from)."""
     offsets = drawn_offsets(contents.weights, options.train_negatives)
     shipped, start = ship(contents.model, contents.params, offsets, contents.rule, contents.history, options.precision)
-    return signatures(shipped, start if contents.personal is None else contents.personal, options)
+    return shipped, start if contents.personal is None else contents.personal
 
 
 def _only(contents: Contents, items: np.ndarray) -> Contents:

@@ -137,10 +137,9 @@ def example(device: DeviceModel, signature: str, rng: np.random.Generator) -> di
 
     made = {
         **dict.fromkeys(("context", "candidates", "items", "item", "negatives"), items),
-        "own_items": lambda shape: np.sort(items(shape)),
+        "own.items": lambda shape: np.sort(items(shape)),
         "length": lambda _: wanted["context"]["shape"][0],
         "learning_rate": lambda _: 0.01,
-        **dict.fromkeys(("rows", "biases"), lambda shape: rng.normal(size=shape)),
         **{name: lambda _, value=value: value for name, value in {**device.state, **device.hidden}.items()},
     }
     return {name: np.asarray(made.get(name, np.ones)(tuple(of["shape"])), of["dtype"]) for name, of in wanted.items()}

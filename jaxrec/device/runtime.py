@@ -250,7 +250,7 @@ class DeviceModel:
         hidden, total = self._zero_hidden("train"), 0.0
         for items, mask, reset in zip(*blocks, strict=True):
             loss, hidden = call(Block(items, mask, reset), hidden)
-            total += loss * mask.sum()
+            total += loss * int(mask.sum())
         return total / max(int(blocks.mask.sum()), 1)
 
     def _zero_hidden(self, signature: str) -> dict[str, np.ndarray]:

@@ -89,6 +89,10 @@ class Shipped:
         tables = {name: table for name, table in self.tables._asdict().items() if name in TABLES and table is not None}
         return {**tables, **decoded(self.frozen)}
 
+    def looped(self) -> "Shipped":
+        """The same with a loop over steps, as training runs it: quick to compile."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, unroll=False))
+
     def known(self, items: jax.Array) -> jax.Array:
         """True where a number names an item of the tables."""
         return (items >= 0) & (items < self.model.n_items)

@@ -19,17 +19,19 @@ def sizes(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is and what it weighs beside its file.
 
     Returns:
-      items; units of each layer, the lowest first; train_rows R and train_steps T of an update; candidates N;
+      items; units of each layer, the lowest first; train_rows R and train_steps T of an update, 0 where nothing is trained; candidates N;
       personal_bytes: the personal parameters of one user, float32; personal_state_bytes: the same and the optimizer's state;
       candidates_bytes: what sending N candidates takes: index, bias and item row of each, the row at the file's precision;
       user_vector_bytes: what a device would send to be ranked for elsewhere.
     """
     inputs, outputs = _leaves(manifest, "inputs"), _leaves(manifest, "outputs")
-    (dim,), (candidates,), (rows, steps) = outputs["user_vector"]["shape"], inputs["candidates"]["shape"], inputs["mask"]["shape"]
-    layers = sorted((name for name in inputs if name.startswith("hidden.")), key=lambda name: int(name.removeprefix("hidden.")))
+    (dim,), (candidates,) = outputs["user_vector"]["shape"], inputs["candidates"]["shape"]
+    rows, steps = inputs["mask"]["shape"] if "mask" in inputs else (0, 0)
+    click = manifest["signatures"]["step"]["inputs"]
+    layers = sorted((name for name in click if name.startswith("hidden.")), key=lambda name: int(name.removeprefix("hidden.")))
     return {
         "items": manifest["items"],
-        "units": [inputs[name]["shape"][-1] for name in layers],
+        "units": [click[name]["shape"][-1] for name in layers],
         "train_rows": rows,
         "train_steps": steps,
         "candidates": candidates,
