@@ -23,11 +23,12 @@ from jaxrec.models.recommender import Model, ModelOptions
 
 ITEMS = 37_000
 HISTORY = (1.0, 0.5, 0.3, 0.2, 1.0, -0.5, -1.0)
+BLOCKS = ExportOptions(train_rows=8, train_steps=8, train_negatives=128)
 CASES = {
-    "reference": ExportOptions(),
-    "fifty": ExportOptions(train_rows=1, train_steps=50),
-    "baked": ExportOptions(baked=True),
-    "streamed": ExportOptions(rows="streamed"),
+    "reference": BLOCKS,
+    "fifty": dataclasses.replace(BLOCKS, train_rows=1, train_steps=50),
+    "baked": dataclasses.replace(BLOCKS, baked=True),
+    "streamed": dataclasses.replace(BLOCKS, rows="streamed"),
 }
 PRECISIONS = ("float32", "float16", "int8")
 COLUMNS = (

@@ -28,7 +28,11 @@ MODELS = {
     "layers": ModelOptions(units=(24, 16), embedding_dim=8, table="separate"),
     "no head": ModelOptions(units=(8,), embedding_dim=8, dense=False),
 }
-RULES = {"dense": Rule(in_batch=False), "layers": Rule(in_batch=False, momentum=0.5), "no head": Rule(in_batch=False, optimizer="adam")}
+RULES = {
+    "dense": Rule(in_batch=False),
+    "layers": Rule(in_batch=False, loss="bpr-max", momentum=0.5),
+    "no head": Rule(in_batch=False, optimizer="sgd", momentum=0.5),
+}
 WEIGHTS = np.linspace(1, 9, ITEMS)
 OFFSETS = drawn_offsets(WEIGHTS, OPTIONS.train_negatives).astype(np.float32)
 NOBODY = OwnNow(np.full(12, -1, np.int32), *(np.zeros(12, np.float32) for _ in range(4)), np.float32(0), np.float32(0))

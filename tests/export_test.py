@@ -12,7 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, WEIGHTS, contents, entries, export_to, exported, random_model
+from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, contents, entries, export_to, exported, random_model
 from world import dataset_of, written
 
 from jaxrec.data.own_history import FEATURES
@@ -20,7 +20,7 @@ from jaxrec.device import export as exporting
 from jaxrec.device.convert import to_tflite
 from jaxrec.device.parity import measure_parity
 from jaxrec.device.runtime import DeviceModel
-from jaxrec.device.shipped import ship
+from jaxrec.device.shipped import ExportOptions, ship
 from jaxrec.device.runtime import past_of
 from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
@@ -127,20 +127,23 @@ TRAINED = Trained(None, None, None, 0, "a model")
 
 
 def test_devices_learn_as_users_were_fine_tuned(tmp_path):
-    assert personalized(tmp_path, TRAINED) == (PersonalOptions(), {"learning_rate": None, "epochs": None, "history": OFF})
-    settings = settings_of(PersonalOptions(personal_optimizer="adam"))
-    chosen = {"history": list(WEIGHTS), "learning_rate": 0.01, "epochs": 2, "inputs": {"model": "a model"}, "settings": settings}
+    nothing = {"learning_rate": None, "epochs": None, "history": OFF}
+    assert personalized(tmp_path, TRAINED) == (PersonalOptions(), UserRunOptions(), nothing)
+    settings = settings_of(PersonalOptions(personal_optimizer="adam", personal_n_sample=77), UserRunOptions(block_rows=3, block_steps=5))
+    chosen = {"history": list(HISTORY), "learning_rate": 0.01, "epochs": 2, "inputs": {"model": "a model"}, "settings": settings}
     write_json(tmp_path / "personal" / "metrics.json", chosen)
-    options, choice = personalized(tmp_path, TRAINED)
-    assert (options.rule, choice["history"], choice["learning_rate"]) == (Rule(optimizer="adam", in_batch=False), list(WEIGHTS), 0.01)
+    options, run, choice = personalized(tmp_path, TRAINED)
+    sized = ExportOptions(train_steps=9).sized_as(options, run)
+    assert (sized.train_rows, sized.train_steps, sized.train_negatives) == (3, 9, 77), "what is not said is as in the simulation"
+    assert (options.rule, choice["history"], choice["learning_rate"]) == (Rule(optimizer="adam", in_batch=False), list(HISTORY), 0.01)
     with pytest.raises(InputError, match="started from another one"):
         personalized(tmp_path, TRAINED._replace(fingerprint="another model"))
 
 
 def test_without_users_there_is_no_history_prior(tmp_path):
-    settings = settings_of(PersonalOptions())
+    settings = settings_of(PersonalOptions(), UserRunOptions())
     write_json(tmp_path / "personal" / "metrics.json", {"personal": None, "inputs": {"model": "a model"}, "settings": settings})
-    assert personalized(tmp_path, TRAINED)[1]["history"] == OFF
+    assert personalized(tmp_path, TRAINED)[2]["history"] == OFF
 
 
 def test_the_stage_exports_what_was_trained(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -261,3 +262,87 @@ def test_options_fit_the_manifest(device):
     assert inputs["items"] == {"shape": [OPTIONS.train_rows, OPTIONS.train_steps + 1], "dtype": "int32"}
     assert inputs["mask"]["dtype"] == "bool"
     assert inputs["learning_rate"] == {"shape": [], "dtype": "float32"}
+
+
+def test_a_user_vector_of_a_session_of_any_length_leaves_the_running_one_alone(device):
+    device.click(4)
+    session = np.random.default_rng(0).integers(0, ITEMS, 40).tolist()
+    vector = device.user_vector(session)
+    after = device.click(5)
+    other = DeviceModel.load(exported("dense"))
+    np.testing.assert_array_equal([other.click(item) for item in session][-1], vector)
+    other.new_session()
+    np.testing.assert_array_equal([other.click(item) for item in (4, 5)][-1], after)
+    with pytest.raises(InputError, match="session: expected at least one item that the device knows; got none"):
+        device.user_vector([-1])
+
+
+def test_a_flipped_bit_in_saved_parameters_is_refused(folder, device, tmp_path):
+    """Wherever it is: what is read is what was written, or nothing."""
+    device.save(tmp_path / "me.npz")
+    whole, generator = (tmp_path / "me.npz").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for place in generator.choice(len(whole), 200, replace=False):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << generator.integers(8)
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        other = DeviceModel.load(folder)
+        before = other.state
+        try:
+            other.restore(tmp_path / "damaged.npz")
+        except InputError as error:
+            refused += 1
+            assert "damaged.npz: expected" in str(error)
+            assert other.state is before
+        else:
+            close(other.state, device.state, 0)
+    assert refused > 100
+
+
+def test_parameters_that_are_not_finite_are_refused(device, tmp_path):
+    before = dict(device.state)
+    device.state = before | {"personal.dense.bias": np.full(8, np.nan, np.float32)}
+    device.save(tmp_path / "me.npz")
+    device.state = before
+    with pytest.raises(InputError, match=r"me\.npz: expected finite numbers as personal.dense.bias; got NaN or infinity"):
+        device.restore(tmp_path / "me.npz")
+    close(device.state, before, 0)
+
+
+def test_where_nothing_can_be_written_the_error_names_the_file(device, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match=r"taken/me\.npz: expected a file that can be written; got: .*taken"):
+        device.save(tmp_path / "taken" / "me.npz")
+
+
+SAVE_FOR_EVER = """
+import sys
+from jaxrec.device.runtime import DeviceModel
+device = DeviceModel.load(sys.argv[1])
+while True:
+    device.save(sys.argv[2])
+    print(flush=True)
+"""
+
+
+def test_killed_while_saving_the_earlier_parameters_are_intact(folder, device, tmp_path):
+    for seconds in (0.005, 0.02):
+        process = subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, str(folder), str(tmp_path / "me.npz")], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+        device.restore(tmp_path / "me.npz")
+
+
+@pytest.mark.parametrize("change", [{"rows": None}, {"signatures": None}], ids=lambda change: next(iter(change)))
+def test_another_manifest_is_refused(folder, tmp_path, change):
+    shutil.copytree(folder, tmp_path / "device")
+    path = tmp_path / "device/manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in manifest.items() if name not in change}))
+    with pytest.raises(InputError, match=rf"manifest\.json: expected a device manifest with '{next(iter(change))}'"):
+        DeviceModel.load(tmp_path / "device")
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"manifest\.json: expected a device manifest"):
+        DeviceModel.load(tmp_path / "device")

@@ -6,6 +6,7 @@ Dimensions: dim of item rows.
 """
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -99,6 +100,11 @@ ENCODINGS = {"float32": jnp.asarray, "float16": float16_rows, "int8": int8_rows}
 def encoded(parts: Any, precision: str) -> Any:
     """A tree of parameters with every matrix encoded row by row; vectors stay as they are."""
     return jax.tree.map(lambda leaf: ENCODINGS[precision](np.asarray(leaf)) if leaf.ndim == 2 else leaf, parts)
+
+
+def as_encoded(params: Mapping[str, Any], kept: Collection[str], precision: str) -> dict[str, Any]:
+    """Parameters as a device decodes them: every matrix through `encoded` and back, but for the parts that devices train."""
+    return {name: part if name in kept else decoded(encoded(part, precision)) for name, part in params.items()}
 
 
 def decoded(parts: Any) -> Any:

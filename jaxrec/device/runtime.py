@@ -115,6 +115,15 @@ class DeviceModel:
         self.hidden = after
         return vector
 
+    def user_vector(self, session: Sequence[int]) -> np.ndarray:
+        """User vector after a session of any length, of which at least one item is known, [dim]; the running session goes on untouched."""
+        places, state = self._places("session", session), self._zero_hidden("step")
+        if not (places >= 0).any():
+            raise InputError("session: expected at least one item that the device knows; got none")
+        for place in places[places >= 0]:
+            state = self._call("step", {name: leaf for name, leaf in state.items() if name != "user_vector"} | {"item": (place, 0)})
+        return state["user_vector"]
+
     def score(self, user_vector: np.ndarray, candidates: Sequence[int]) -> np.ndarray:
         """Scores of at most N candidates by a user vector, without the history prior; very low for those that the device does not know."""
         given = {"user_vector": np.asarray(user_vector, np.float32), "candidates": (self._places("candidates", candidates), -1)}

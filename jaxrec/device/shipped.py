@@ -13,6 +13,7 @@ import numpy as np
 from jaxrec.compression.rows import ENCODINGS, decoded, encoded
 from jaxrec.errors import InputError
 from jaxrec.learning.losses import FULL, LOSSES
+from jaxrec.learning.personal_recipe import PersonalOptions, UserRunOptions
 from jaxrec.learning.step import Rule
 from jaxrec.models.recommender import TABLES, Model, Params
 from jaxrec.options import Options, option
@@ -28,9 +29,9 @@ class ExportOptions(Options):
     candidates: int = option(100, "items that the device ranks in one call", minimum=1)
     own_items: int = option(128, "own items that the history prior reads; of a user with more, those clicked last", minimum=1)
     top_k: int = option(10, "items that a recommendation returns", minimum=1)
-    train_rows: int = option(8, "sessions in one update on the device", minimum=1)
-    train_steps: int = option(8, "predictions per session in one update on the device", minimum=1)
-    train_negatives: int = option(128, "items that one update on the device scores against", minimum=1)
+    train_rows: int = option(0, "sessions in one update on the device; 0: as users were fine-tuned", minimum=0)
+    train_steps: int = option(0, "predictions per session in one update on the device; 0: as users were fine-tuned", minimum=0)
+    train_negatives: int = option(0, "items that one update on the device scores against; 0: as users were fine-tuned", minimum=0)
     precision: str = option("float32", "how item rows and frozen matrices are stored on the device", choices=tuple(ENCODINGS))
     rows: str = option(
         "bundled",
@@ -45,6 +46,11 @@ class ExportOptions(Options):
         super().__post_init__()
         if self.top_k > self.candidates:
             raise InputError(f"--top_k: expected at most the number of candidates, {self.candidates}; got {self.top_k}")
+
+    def sized_as(self, training: PersonalOptions, run: UserRunOptions) -> "ExportOptions":
+        """The same with the sizes of an update that users were fine-tuned with, where nothing else was said."""
+        sizes = {"train_rows": run.block_rows, "train_steps": run.block_steps, "train_negatives": training.personal_n_sample}
+        return dataclasses.replace(self, **{name: getattr(self, name) or size for name, size in sizes.items()})
 
 
 class Tables(NamedTuple):

@@ -35,9 +35,16 @@ def check_model(path: Path, manifest_path: Path, manifest: Mapping[str, Any]) ->
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], fingerprint: str) -> None:
-    """Write arrays by name and the fingerprint of the model they belong to, whole or not at all."""
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays, **{FINGERPRINT: np.array(fingerprint)})
+    """Write arrays by name and the fingerprint of the model they belong to, whole or not at all.
+
+    Raises:
+      InputError: it cannot be written there; what stood there stays.
+    """
+    try:
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays, **{FINGERPRINT: np.array(fingerprint)})
+    except OSError as error:
+        raise InputError(f"{path}: expected a file that can be written; got: {error}") from None
 
 
 def read_arrays(path: Path, manifest: Mapping[str, Any], what: str) -> dict[str, np.ndarray]:

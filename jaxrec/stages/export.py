@@ -20,10 +20,11 @@ from jaxrec.device.shipped import ExportOptions
 from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_state, write_arrays
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, remove_folder, sha256, whole_folder
-from jaxrec.learning.personal_recipe import PersonalOptions
+from jaxrec.learning.personal_recipe import PersonalOptions, UserRunOptions
 from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Params
+from jaxrec.options import Options
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
@@ -63,9 +64,9 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
         raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
 
     def work() -> dict[str, Any]:
-        contents = _contents(dataset, workdir, load_trained(workdir, dataset))
+        contents, sized = _contents(dataset, workdir, load_trained(workdir, dataset), options)
         remove_folder(workdir / USERS)  # they belong to what was exported before
-        return export(contents, options, (workdir / RESULT).parent)
+        return export(contents, sized, (workdir / RESULT).parent)
 
     return once(workdir / RESULT, settings_of(options), _inputs(dataset, workdir), overwrite, work)
 
@@ -90,19 +91,19 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
     paths = [path.with_name(f"{path.name}.npz")]
     write_arrays(paths[0], state, manifest["sha256"])
     if manifest["rows"] == "streamed":
-        exported = ExportOptions(**{name: manifest["settings"][name] for name in ExportOptions.__dataclass_fields__})
+        exported = _options(ExportOptions, manifest["settings"])
         paths.append(path.with_name(f"{path.name}.rows.npz"))
         items = known_items(dataset, number, exported.candidates)
-        write_rows(_contents(dataset, workdir, trained), exported, items, manifest, paths[1])
+        write_rows(*_contents(dataset, workdir, trained, exported), items, manifest, paths[1])
     return UserExport(paths, own is not None)
 
 
 def _own_folder(dataset: Dataset, workdir: Path, trained: Trained, user: int, options: ExportOptions, path: Path) -> UserExport:
     own = _own_parameters(workdir, trained, user)
-    contents = _contents(dataset, workdir, trained)._replace(personal=own)
+    contents, sized = _contents(dataset, workdir, trained, options)
     items = known_items(dataset, user, options.candidates) if options.rows == "candidates" else None
     with whole_folder(path) as partial:
-        export(contents, options, partial, items)
+        export(contents._replace(personal=own), sized, partial, items)
     return UserExport([path], own is not None)
 
 
@@ -114,11 +115,12 @@ def known_items(dataset: Dataset, user: int, candidates: int) -> np.ndarray:
     return np.unique(np.concatenate([popular, *own]))
 
 
-def _contents(dataset: Dataset, workdir: Path, trained: Trained) -> Contents:
-    training, choice = personalized(workdir, trained)
+def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: ExportOptions) -> tuple[Contents, ExportOptions]:
+    """What is exported, and the options with every size."""
+    training, run, choice = personalized(workdir, trained)
     trained = trained.trains(training.trainable, training.adapter_rank)
     last = int(dataset.offsets[dataset.period("test").start])
-    return Contents(
+    contents = Contents(
         trained.model,
         trained.params,
         drawn_weights(dataset.item_counts, training),
@@ -128,6 +130,7 @@ def _contents(dataset: Dataset, workdir: Path, trained: Trained) -> Contents:
         dataset.folder / VOCABULARY,
         clicks=np.asarray(dataset.items[max(last - CLICKS, 0) : last]),
     )
+    return contents, options.sized_as(training, run)
 
 
 def _number(dataset: Dataset, user: str) -> int:
@@ -164,12 +167,16 @@ def _inputs(dataset: Dataset, workdir: Path) -> dict[str, str]:
     return inputs | {"dataset": fingerprint(dataset)}
 
 
-def personalized(workdir: Path, trained: Trained) -> tuple[PersonalOptions, dict[str, Any]]:
+def personalized(workdir: Path, trained: Trained) -> tuple[PersonalOptions, UserRunOptions, dict[str, Any]]:
     """How users were fine-tuned, and what was best for most; defaults and no prior where that stage did not run, or without users."""
     nothing = {**NO_ADVICE, "history": OFF}
     if not (workdir / PERSONALIZED).exists():
-        return PersonalOptions(), nothing
+        return PersonalOptions(), UserRunOptions(), nothing
     result = load_personal(workdir, trained)
-    settings = {name: result["settings"][name] for name in PersonalOptions.__dataclass_fields__}
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return PersonalOptions(**settings), nothing | result
+    return _options(PersonalOptions, result["settings"]), _options(UserRunOptions, result["settings"]), nothing | result
+
+
+def _options(kind: type[Options], settings: dict[str, Any]) -> Any:
+    """Options as they were recorded; those that change no result were not."""
+    found = {name: settings[name] for name in kind.__dataclass_fields__ if name in settings}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
