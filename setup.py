@@ -37,6 +37,6 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]", 1)],
         "bench": ["torch>=2.5"],
         "tensorboard": [TENSORBOARD],
-        "dev": [*DEVICE, TENSORBOARD, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100"],
+        "dev": [*DEVICE, TENSORBOARD, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.15", "hypothesis>=6.100", "ir-measures>=0.4"],
     },
 )

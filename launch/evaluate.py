@@ -6,7 +6,7 @@ Example: python -m launch.evaluate --dataset=runs/shop/dataset --workdir=runs/sh
 from absl import flags as absl_flags
 
 from jaxrec.data.storage import load_dataset
-from jaxrec.report.tables import table
+from jaxrec.report.models import evaluated
 from jaxrec.stages.evaluate import MODELS, USUAL, EvaluateOptions, run_evaluate
 from launch import flags
 
@@ -18,16 +18,10 @@ OPTIONS = flags.options(EvaluateOptions)
 
 
 def main() -> None:
-    """Evaluate, then print a table."""
+    """Evaluate, then print tables."""
     dataset, workdir = load_dataset(flags.required(DATASET(), "dataset")), flags.required(WORKDIR(), "workdir")
     result = run_evaluate(dataset, workdir, MODEL.value, OPTIONS(), OVERWRITE())
-    found = {name: result[name] for name in MODEL.value}
-    names = [name for name in dict.fromkeys(name for values in found.values() for name in values) if name != "predictions"]
-    print(table(["model", *names], [[model, *(_text(values.get(name)) for name in names)] for model, values in found.items()]))
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    print(evaluated({name: result[name] for name in MODEL.value}))
 
 
 if __name__ == "__main__":

@@ -147,8 +147,10 @@ def load_users(folder: Path) -> np.ndarray:
 def check_periods(dataset: Dataset) -> None:
     """Every session starts within its period, as far as the manifest names cuts.
 
+    Starts of global sessions < personal_from <= starts of personal sessions < test_from <= starts of test sessions.
+
     Raises:
-      InputError: one does not; names the cut and the session's start.
+      InputError: one does not; names the cut, the first session that breaks it and its start.
     """
     starts = dataset.times[dataset.offsets[:-1]]
     for period, name in enumerate(("personal_from", "test_from"), 1):
@@ -158,10 +160,11 @@ def check_periods(dataset: Dataset) -> None:
         first = dataset.period_offsets[period]
         # Test files may begin before the last training session: where they do, there is no cut to hold them to.
         end = dataset.period_offsets[3 if dataset.manifest["cuts"]["test_from"] is not None else 2]
-        wrong = np.concatenate([starts[:first][starts[:first] >= cut], starts[first:end][starts[first:end] < cut]])
+        wrong = np.flatnonzero((starts[:end] >= cut) != (np.arange(end) >= first))
         if len(wrong):
             raise InputError(
-                f"{dataset.folder}: expected the {PERIODS[period]} period to begin at {iso(cut)}; got a session at {iso(wrong[0])}"
+                f"{dataset.folder}: expected the {PERIODS[period]} period to begin at {iso(cut)} with session {first}; "
+                f"got session {wrong[0]} at {iso(starts[wrong[0]])}"
             )
 
 

@@ -1,1 +1,1 @@
-"""Exact whole-catalogue ranks for every model behind one Scorer protocol, metrics as sums that merge, comparison by user."""
+"""Exact whole-catalogue ranks for every model behind one Scorer protocol; metrics as sums that merge; groups, lists, intervals."""

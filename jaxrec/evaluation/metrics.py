@@ -1,6 +1,9 @@
-"""Recall@k and MRR@k as sums that merge: no mean of means.
+"""Recall@k, MRR@k, NDCG@k and the mean rank as sums that merge: no mean of means.
 
-Recall@k is the share of predictions whose target ranks at k or better; MRR@k the mean of 1 / rank, 0 beyond k (GRU4Rec's definitions).
+Every prediction has one target. Recall@k is the share of predictions whose target ranks at k or better; MRR@k the mean of 1 / rank, NDCG@k
+the mean of 1 / log2(rank + 1), both 0 beyond k (Recall and MRR as in Hidasi et al., ICLR 2016; NDCG as in Järvelin and Kekäläinen, ACM TOIS
+2002, whose ideal list with one target has gain 1). A middle rank of ties may lie half-way between two places: all three formulas take it
+as it stands, and it is within k only if it is k at most.
 """
 
 from collections.abc import Sequence
@@ -15,16 +18,28 @@ Sums = dict[str, float]
 def per_prediction(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, np.ndarray]:
     """What each prediction adds to each metric, {metric: [P]}.
 
-    >>> {name: value.tolist() for name, value in per_prediction(np.array([1, 4, 5]), (4,)).items()}
-    {'recall@4': [1.0, 1.0, 0.0], 'mrr@4': [1.0, 0.25, 0.0]}
+    >>> {name: value.tolist() for name, value in per_prediction(np.array([1, 3, 5]), (4,)).items()}
+    {'recall@4': [1.0, 1.0, 0.0], 'mrr@4': [1.0, 0.3333333333333333, 0.0], 'ndcg@4': [1.0, 0.5, 0.0], 'mean_rank': [1.0, 3.0, 5.0]}
     """
     hit = {k: (ranks <= k).astype(np.float64) for k in cutoffs}
-    return {f"recall@{k}": hit[k] for k in cutoffs} | {f"mrr@{k}": hit[k] / ranks for k in cutoffs}
+    discount = np.log2(ranks + 1)
+    by_cutoff = {"recall": hit, "mrr": {k: hit[k] / ranks for k in cutoffs}, "ndcg": {k: hit[k] / discount for k in cutoffs}}
+    return {f"{name}@{k}": value[k] for name, value in by_cutoff.items() for k in cutoffs} | {"mean_rank": ranks.astype(np.float64)}
 
 
 def sums(ranks: Ranks, ties: str = "standard") -> Sums:
     """Sums over predictions, with their number under "predictions"."""
     return {name: float(value.sum()) for name, value in per_prediction(ranks.values(ties)).items()} | {"predictions": len(ranks.greater)}
+
+
+def sums_by(part: np.ndarray, parts: int, ranks: Ranks, ties: str = "standard") -> dict[str, np.ndarray]:
+    """`sums` of each part of the predictions, {metric: [parts]}.
+
+    Args:
+      part: number of the part that each prediction belongs to, [P].
+    """
+    total = {name: np.bincount(part, value, parts) for name, value in per_prediction(ranks.values(ties)).items()}
+    return total | {"predictions": np.bincount(part, minlength=parts).astype(np.float64)}
 
 
 def merge(*parts: Sums) -> Sums:
@@ -39,5 +54,5 @@ def means(total: Sums) -> dict[str, float]:
 
 
 def metrics(ranks: Ranks, ties: str = "standard") -> dict[str, float]:
-    """Recall@k and MRR@k for k = 1, 5, 10, 20 and the number of predictions."""
+    """Recall@k, MRR@k and NDCG@k for k of `CUTOFFS`, the mean rank and the number of predictions."""
     return means(sums(ranks, ties))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.evaluation.scorer import Scorer
 
-CUTOFFS = (1, 5, 10, 20)
+CUTOFFS = (1, 5, 10, 20, 50)
 TIES = ("standard", "conservative", "median")
 COUNTED_AT_ONCE = 2**16 - 1
 """Items whose numbers above and equal fit into the halves of one 32-bit sum."""
@@ -46,6 +46,10 @@ class Ranks:
         share = {"standard": 0.0, "conservative": 1.0, "median": 0.5}[ties]
         return self.greater + 1 + share * self.equal
 
+    def where(self, chosen: np.ndarray) -> "Ranks":
+        """Those of some predictions, by a mask or places of them."""
+        return Ranks(**{name: column[chosen] for name, column in vars(self).items()})
+
 
 def scores_at_once() -> int:
     """Upper bound of predictions x items in memory at a time: on CPUs what a cache holds (16 MiB of float32), elsewhere 128 MiB.
@@ -53,6 +57,12 @@ def scores_at_once() -> int:
     Counting them takes as much again.
     """
     return 2**22 if jax.default_backend() == "cpu" else 2**25
+
+
+def item_slices(n_items: int, predictions: int) -> list[tuple[int, int]]:
+    """(start, stop) of the slices of the catalogue, in order, whose scores after so many predictions are in memory at a time."""
+    width = max(1, scores_at_once() // predictions)
+    return [(start, min(start + width, n_items)) for start in range(0, n_items, width)]
 
 
 def predictions_at_once(n_items: int) -> int:
@@ -107,10 +117,9 @@ def _rank_block(scorer: Scorer, block: SessionBlock, n_items: int) -> tuple[np.n
 
 def _count_items(scorer: Scorer, encoded: Any, targets: np.ndarray, n_items: int, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Items above and equal to the target's score, [P] each, slice by slice of the catalogue; P is `most` at most."""
-    width = max(1, scores_at_once() // most)
-    if width >= n_items:
+    slices = item_slices(n_items, most)
+    if len(slices) == 1:
         return _as_numbers(_count_whole(jnp.asarray(scorer.scores(encoded, 0, n_items)), targets))
-    slices = [(start, min(start + width, n_items)) for start in range(0, n_items, width)]
     of_target = np.zeros(len(targets), np.float32)
     for start, stop in slices:
         of_target = _pick(jnp.asarray(scorer.scores(encoded, start, stop)), targets, start, of_target)

@@ -11,18 +11,17 @@ import numpy as np
 
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.own_history import OwnItems, filled_up
-from jaxrec.evaluation.ranks import scores_at_once
+from jaxrec.evaluation.ranks import item_slices
 from jaxrec.evaluation.scorer import Scorer
 
 
 def log_shares(scorer: Scorer, block: SessionBlock, own: OwnItems, n_items: int, temperatures: Sequence[float]) -> np.ndarray:
     """Logarithms of softmax(temperature x scores) at the own items of a block, [temperatures, E] float64."""
     encoded, filled, scales = scorer.encode(block), filled_up(own), np.asarray(temperatures, np.float32)
-    width = max(1, scores_at_once() // block.mask.size)
     total = np.full((len(scales), len(block.predictions()[0])), -np.inf, np.float32)
     of_own = np.zeros(len(filled.items), np.float32)
-    for start in range(0, n_items, width):
-        scores = jnp.asarray(scorer.scores(encoded, start, min(start + width, n_items)))
+    for start, stop in item_slices(n_items, block.mask.size):
+        scores = jnp.asarray(scorer.scores(encoded, start, stop))
         total, of_own = _add_slice(scores, scales, filled.prediction, filled.items - start, total, of_own)
     size = len(own.items)
     return np.float64(scales)[:, None] * np.float64(of_own)[:size] - np.float64(total)[:, own.prediction]

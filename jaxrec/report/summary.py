@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrec.evaluation.users import bootstrap_gain
+from jaxrec.evaluation.groups import OWN_EVENTS, bin_label
+from jaxrec.evaluation.intervals import intervals
 from jaxrec.report.environment import environment
 from jaxrec.report.results import DATASET, Results, read_results
 
@@ -15,8 +16,6 @@ DEVICE_KEYS = (
     *("model_bytes", "recommend_p50_ms", "recommend_p95_ms", "recommend_call_p50_ms", "step_p50_ms", "train_p50_ms"),
     *("recommend_max_abs_error", "train_max_abs_error", "peak_rss_mb", "threads"),
 )
-# Lowest number of own events of each bin; a bin ends before the next begins.
-BINS = (0, 1, 5, 10, 20, 50, 100, 200)
 # Fewer users than this say nothing about the spread between users.
 LEAST_USERS = 10
 
@@ -49,21 +48,8 @@ def gain_by_own_events(users: pd.DataFrame) -> list[dict[str, Any]]:
 
     Every prediction counts the same, so that the bins, weighted by their predictions, give the figures over all users.
     """
-    bins = np.digitize(users["own_events"], BINS) - 1
-    return [{"own_events": bin_label(number), **_bin(users[bins == number])} for number in sorted(set(bins.tolist()))]
-
-
-def bin_label(number: int) -> str:
-    """How a bin of own events is called.
-
-    >>> [bin_label(number) for number in (0, 1, 7)]
-    ['0', '1-4', '200+']
-    """
-    low = BINS[number]
-    if number + 1 == len(BINS):
-        return f"{low}+"
-    high = BINS[number + 1] - 1
-    return str(low) if high == low else f"{low}-{high}"
+    bins = np.digitize(users["own_events"], OWN_EVENTS) - 1
+    return [{"own_events": bin_label(OWN_EVENTS, number), **_bin(users[bins == number])} for number in sorted(set(bins.tolist()))]
 
 
 def _bin(users: pd.DataFrame) -> dict[str, Any]:
@@ -84,7 +70,7 @@ def _interval(users: pd.DataFrame) -> list[float] | None:
         return None
     weight = users["predictions"].to_numpy(dtype=float)
     before, after = (users[f"{name}_recall@20"].to_numpy(dtype=float) * weight for name in ("before", "after"))
-    return list(bootstrap_gain(before, after, weight))
+    return intervals((after - before)[:, np.newaxis], weight)[0].tolist()
 
 
 def _dataset(manifest: dict | None) -> dict | None:

@@ -78,6 +78,15 @@ def interval(limits: Sequence[float] | None) -> str:
     return MISSING if not limits else f"{limits[0]:+.4f} to {limits[1]:+.4f}"
 
 
+def within(value: float | None, limits: Sequence[float] | None) -> str:
+    """A metric with its limits.
+
+    >>> within(0.5, [0.4, 0.6])
+    '0.5000 [0.4000, 0.6000]'
+    """
+    return metric(value) + (f" [{limits[0]:.4f}, {limits[1]:.4f}]" if limits else "")
+
+
 def share(value: float | None) -> str:
     """A share as per cent.
 

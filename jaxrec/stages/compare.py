@@ -67,7 +67,7 @@ def _warnings(runs: dict[str, dict]) -> list[str]:
 def _differences(runs: dict[str, dict]) -> list[str]:
     if len(runs) == 1:
         return []
-    settings = {name: _settings(summary) for name, summary in runs.items()}
+    settings = {name: settings_of_run(summary) for name, summary in runs.items()}
     keys = dict.fromkeys(key for one in settings.values() for key in one)
     different = [key for key in keys if len({one.get(key, MISSING) for one in settings.values()}) > 1]
     if not different:
@@ -76,5 +76,6 @@ def _differences(runs: dict[str, dict]) -> list[str]:
     return ["Settings that differ:", table(("setting", *runs), rows)]
 
 
-def _settings(summary: dict) -> dict[str, str]:
+def settings_of_run(summary: dict) -> dict[str, str]:
+    """What was set, as text, by stage and flag."""
     return {f"{stage} --{key}": str(value) for stage, settings in summary["settings"].items() for key, value in flat(settings).items()}

@@ -1,23 +1,41 @@
-"""Rank the whole test period by any models, side by side on the same predictions."""
+"""Rank the whole test period by any models, side by side on the same predictions.
+
+evaluation/metrics.json       {model: {"recall@20": ..., "mean_rank": ..., "predictions": ...,
+                                       "coverage@20": ..., "popularity@20": ..., "lists": how many say the two,
+                                       "ci95": {"recall@20": [low, high]}, "clusters": how many users (sessions) intervals draw from,
+                                       "groups": {"hot_targets": {"recall@20": ...}}}}
+evaluation/ranks/MODEL.npz    its ranks, for comparisons with any model of any run on the dataset that metrics.json names
+"""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.storage import check_periods
 from jaxrec.errors import InputError
+from jaxrec.evaluation.groups import by_group
+from jaxrec.evaluation.intervals import ci95, cluster_sums
+from jaxrec.evaluation.lists import list_metrics, recommended, spread
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory, in_bfloat16
-from jaxrec.evaluation.ranks import TIES, changed
+from jaxrec.evaluation.ranks import TIES, Ranks, changed
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import sha256
+from jaxrec.files import remove_folder, sha256
+from jaxrec.learning.processes import leads
 from jaxrec.options import Options, option
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.personalize import STORE, load_personal
-from jaxrec.stages.store import StoredScorer, improved, open_store
-from jaxrec.stages.train import Trained, fingerprint, load_trained, rank
+from jaxrec.stages.store import StoredScorer, improved, open_store, write_ranks
+from jaxrec.stages.train import Trained, blocks_for, fingerprint, load_trained, rank
+
+RESULT = Path("evaluation/metrics.json")
+RANKS = Path("evaluation/ranks")
 
 MODELS = ("global", "personal", *BASELINES)
 USUAL = ("global", "popularity", "session_popularity", "markov", "item_knn")
@@ -36,6 +54,11 @@ class EvaluateOptions(Options):
         "predictions whose standard rank differs from float32's is reported as ranks_changed",
         choices=("float32", "bfloat16"),
     )
+    listed_predictions: int = option(
+        20_000,
+        "about how many predictions, of sessions spread over the test, say coverage@20 and popularity@20; their number is `lists`",
+        minimum=1,
+    )
 
 
 def run_evaluate(
@@ -44,12 +67,13 @@ def run_evaluate(
     """Metrics of every named model over the test period; also written to `workdir`/evaluation/metrics.json.
 
     Raises:
-      InputError: an unknown model, or one that was not trained yet.
+      InputError: an unknown model, one that was not trained yet, or a session of the dataset that starts outside its period.
     """
+    check_periods(dataset)
     for name in names or [""]:
         if name not in MODELS:
             raise InputError(f"--model: expected one of {', '.join(MODELS)}; got {name!r}")
-    inputs = {"dataset": fingerprint(dataset)}
+    inputs, trained = {"dataset": fingerprint(dataset)}, None
     if set(NETWORKS) & set(names):
         trained = load_trained(workdir, dataset)
         inputs["global model"] = trained.fingerprint
@@ -58,24 +82,52 @@ def run_evaluate(
             inputs["personal models"] = sha256(workdir / PERSONAL)
 
     def work() -> dict:
-        return {name: _measure(name, scorer(name, dataset, workdir), dataset, options) for name in names}
+        if leads():
+            remove_folder(workdir / RANKS)  # of models that are no longer asked for
+        return {name: _measure(name, scorer(name, dataset, workdir, trained), dataset, workdir, options) for name in names}
 
-    return once(workdir / "evaluation/metrics.json", {"model": list(names), **settings_of(options)}, inputs, overwrite, work)
-
-
-def _measure(name: str, scorer: Scorer, dataset: Dataset, options: EvaluateOptions) -> dict[str, float]:
-    ranks = rank(scorer, dataset, dataset.period("test"))
-    if name not in NETWORKS or options.scoring == "float32":
-        return metrics(ranks, options.ties)
-    rounded = rank(in_bfloat16(scorer), dataset, dataset.period("test"))
-    return metrics(rounded, options.ties) | {"ranks_changed": changed(ranks, rounded)}
+    return once(workdir / RESULT, {"model": list(names), **settings_of(options)}, inputs, overwrite, work)
 
 
-def scorer(name: str, dataset: Dataset, workdir: Path) -> Scorer:
-    """The named model: a baseline fitted on the global period, the trained global model, or what the devices would ship."""
+def ranks_file(workdir: Path, name: str) -> Path:
+    """Where the ranks of the named model are kept, by its name."""
+    return workdir / RANKS / f"{name}.npz"
+
+
+def _measure(name: str, scorer: Scorer, dataset: Dataset, workdir: Path, options: EvaluateOptions) -> dict[str, Any]:
+    test, more = dataset.period("test"), {}
+    ranks = rank(scorer, dataset, test)
+    if name in NETWORKS and options.scoring == "bfloat16":
+        exact, scorer = ranks, in_bfloat16(scorer)
+        ranks = rank(scorer, dataset, test)
+        more = {"ranks_changed": changed(exact, ranks)}
+    if leads():
+        write_ranks(ranks_file(workdir, name), {name: _small(ranks)})
+    counts = recommended(scorer, blocks_for(scorer, dataset, spread(dataset, test, options.listed_predictions)), dataset.n_items)
+    totals = cluster_sums(ranks, options.ties)
+    return {
+        **metrics(ranks, options.ties),
+        **list_metrics(counts, dataset.item_counts),
+        **more,
+        "clusters": len(totals["predictions"]),
+        "ci95": ci95(totals),
+        "groups": by_group(dataset, ranks, options.ties),
+    }
+
+
+def _small(ranks: Ranks) -> Ranks:
+    return Ranks(**{name: column.astype(np.int32) for name, column in vars(ranks).items()})
+
+
+def scorer(name: str, dataset: Dataset, workdir: Path, trained: Trained | None = None) -> Scorer:
+    """The named model: a baseline fitted on the global period, the trained global model, or what the devices would ship.
+
+    Args:
+      trained: the global model of `workdir`, where it is at hand already.
+    """
     if name in BASELINES:
         return BASELINES[name](dataset, dataset.period("global"))
-    trained = load_trained(workdir, dataset)
+    trained = trained or load_trained(workdir, dataset)
     return GlobalScorer(trained.model, trained.params) if name == "global" else _personal(dataset, workdir, trained)
 
 

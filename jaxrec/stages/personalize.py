@@ -315,8 +315,7 @@ def _gain(ranks: Mapping[str, Ranks], users: np.ndarray) -> dict[str, Any]:
 
 
 def _of_users(ranks: Ranks, users: np.ndarray) -> Ranks:
-    chosen = np.isin(ranks.users, users)
-    return Ranks(**{name: value[chosen] for name, value in vars(ranks).items()})
+    return ranks.where(np.isin(ranks.users, users))
 
 
 def _account(trained: Trained, recipe: PersonalRecipe, choice: Choice, plan: UserPlan, stored: list[Stored]) -> dict[str, Any]:

@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrec.data.blocks import session_blocks
+from jaxrec.data.blocks import SessionBlock, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
@@ -167,8 +167,12 @@ def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Par
 
 def rank(scorer: Scorer, dataset: Dataset, sessions: range) -> Ranks:
     """Whole-catalogue ranks of every prediction in the sessions."""
-    blocks = session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), not isinstance(scorer, GlobalScorer))
-    return rank_sessions(scorer, blocks, dataset.n_items)
+    return rank_sessions(scorer, blocks_for(scorer, dataset, sessions), dataset.n_items)
+
+
+def blocks_for(scorer: Scorer, dataset: Dataset, sessions: range) -> Iterator[SessionBlock]:
+    """The sessions in blocks, with what users clicked before unless the scorer is known not to read it."""
+    return session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), not isinstance(scorer, GlobalScorer))
 
 
 def fingerprint(dataset: Dataset) -> str:
