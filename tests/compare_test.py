@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from report_test import change, fake_run, launch
+from report_test import change, fake_run
 
 from jaxrec.errors import InputError
 from jaxrec.stages.compare import compare
@@ -62,9 +62,3 @@ def test_wrong_input(runs, tmp_path):
         compare([runs[0], tmp_path / "typo"])
     with pytest.raises(InputError, match="--workdir"):
         compare([])
-
-
-def test_the_command(runs):
-    done = launch("compare", *(f"--workdir={run}" for run in runs))
-    assert done.returncode == 0, done.stderr
-    assert row(done.stdout, "users: with a test prediction") == ["400", "400"]

@@ -1,15 +1,24 @@
-"""Evaluation as a stage: the options of ranking, and what a lower precision of scores changes."""
+"""Evaluation as a stage: what it keeps, the options of ranking, what a lower precision changes, and sessions out of their period."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 from world import dataset_of, random_sessions, written
 
 from jaxrec.errors import InputError
+from jaxrec.evaluation.groups import by_group
+from jaxrec.evaluation.intervals import ci95, cluster_sums
+from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import in_bfloat16
+from jaxrec.files import read_json
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
-from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate, scorer
-from jaxrec.stages.train import rank, run_train
+from jaxrec.report.models import evaluated
+from jaxrec.stages import evaluate as module
+from jaxrec.stages.evaluate import EvaluateOptions, ranks_file, run_evaluate, scorer
+from jaxrec.stages.store import read_ranks
+from jaxrec.stages.train import load_trained, rank, run_train
 
 N_ITEMS = 300
 RECIPE = Recipe(LossOptions(n_sample=4), OptimizerOptions(), RunOptions(epochs=1, lanes=4, validation_fraction=0.0))
@@ -36,7 +45,63 @@ def test_bfloat16_reports_the_share_of_ranks_that_it_changes(trained):
     assert found["global"]["mrr@20"] == pytest.approx(np.mean(np.where(ranks[1] <= 20, 1 / ranks[1], 0)))
     assert "ranks_changed" not in exact["global"] | found["markov"], "in float32 and without a network nothing is rounded"
     assert found["markov"] == exact["markov"]
+    np.testing.assert_array_equal(read_ranks(ranks_file(workdir, "global"))["global"].values(), ranks[1])
     assert (exact["settings"]["scoring"], found["settings"]["scoring"]) == ("float32", "bfloat16")
+
+
+def test_what_is_kept_gives_the_figures_again(trained):
+    dataset, workdir = trained
+    found = run_evaluate(dataset, workdir, ("global", "markov"), EvaluateOptions(ties="median"), overwrite=True)
+    for name in ("global", "markov"):
+        ranks = read_ranks(ranks_file(workdir, name))[name]
+        assert {column.dtype for column in vars(ranks).values()} == {np.dtype(np.int32)}
+        assert found[name].items() >= metrics(ranks, "median").items()
+        assert found[name]["ci95"] == ci95(cluster_sums(ranks, "median"))
+        assert found[name]["groups"] == by_group(dataset, ranks, "median")
+        assert found[name]["lists"] == found[name]["predictions"], "so few are all listed"
+        assert found[name]["clusters"] == 1, "all sessions are one user's"
+
+
+def test_ranks_of_models_that_are_no_longer_asked_for_are_removed(trained):
+    dataset, workdir = trained
+    for name in ("markov", "popularity"):
+        run_evaluate(dataset, workdir, (name,), overwrite=True)
+        assert [path.name for path in workdir.glob("evaluation/ranks/*")] == [f"{name}.npz"]
+
+
+def test_a_sample_of_lists_is_counted(trained):
+    dataset, workdir = trained
+    found = run_evaluate(dataset, workdir, ("popularity",), EvaluateOptions(listed_predictions=50), overwrite=True)["popularity"]
+    assert 25 <= found["lists"] <= 75 < found["predictions"]
+    assert found["coverage@20"] == 20 / N_ITEMS, "popularity recommends the same to everyone"
+
+
+def test_the_trained_model_is_loaded_once(trained, monkeypatch):
+    dataset, workdir = trained
+    loads = []
+    monkeypatch.setattr(module, "load_trained", lambda *given: loads.append(given) or load_trained(*given))
+    run_evaluate(dataset, workdir, ("global", "markov"), overwrite=True)
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize(("cut", "period", "wrong"), [(1, "test", 30), (-1, "test", 29)])
+def test_a_session_outside_its_period_is_named(trained, cut, period, wrong):
+    """The test begins with session 30; a cut a second off leaves that session, or the one before, on the wrong side."""
+    dataset, workdir = trained
+    start = int(dataset.times[dataset.offsets[30 if cut > 0 else 29]]) + (1 if cut > 0 else 0)
+    moved = dataclasses.replace(dataset, manifest=dataset.manifest | {"cuts": {"personal_from": None, "test_from": start}})
+    with pytest.raises(InputError, match=rf"expected the {period} period to begin at .* with session 30; got session {wrong} at 1970"):
+        run_evaluate(moved, workdir, ("markov",), overwrite=True)
+
+
+def test_the_tables_show_every_model_and_metric(trained):
+    dataset, workdir = trained
+    text = evaluated({name: run_evaluate(dataset, workdir, ("global", "markov"), overwrite=True)[name] for name in ("global", "markov")})
+    found = read_json(workdir / "evaluation/metrics.json", "evaluation")["markov"]
+    low, high = found["ci95"]["recall@20"]
+    assert f"| markov | {found['recall@20']:.4f} [{low:.4f}, {high:.4f}] |" in text
+    assert all(f"| {name} " in text for name in ("recall@50", "ndcg@1", "hot targets", "position 3-4"))
+    assert f"{found['groups']['cold_targets']['recall@20']:.4f}" in text
 
 
 @pytest.mark.parametrize("wrong", [{"ties": "best"}, {"scoring": "float16"}])

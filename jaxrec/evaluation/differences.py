@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr
 
-from jaxrec.evaluation.intervals import limits, resampled
+from jaxrec.evaluation.intervals import DRAWS, limits, resampled
 
 LEVEL = 0.05
 """Chance of calling any difference of a family real where none is."""
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
         return self.p < LEVEL
 
 
-def differences(sums: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str], seed: int = 0) -> list[Difference]:
+def differences(sums: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str], seed: int = 0, draws: int = DRAWS) -> list[Difference]:
     """Every pair of models by every named metric, one family of comparisons.
 
     Args:
@@ -54,7 +54,7 @@ def differences(sums: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[st
     columns = np.stack([sums[model][name] for model, name in keys], -1)
     predictions = next(iter(sums.values()))["predictions"]
     found = columns.sum(0) / predictions.sum()
-    drawn = resampled(columns, predictions, seed)
+    drawn = resampled(columns, predictions, seed, draws)
     place = {key: number for number, key in enumerate(keys)}
     pairs = [(first, second, name) for first, second in combinations(sums, 2) for name in names]
     one, other = (np.array([place[pair[side], pair[2]] for pair in pairs]) for side in (0, 1))

@@ -14,6 +14,8 @@ from jaxrec.evaluation.ranks import Ranks
 
 DRAWS = 2000
 LIMITS = (0.025, 0.975)
+MOST_CLUSTERS = 2**16
+"""More clusters than these are put together by their numbers, as many in each: intervals stay as wide, and take seconds for any log."""
 COUNTS_AT_ONCE = 2**22
 """Counts of drawn clusters in memory at a time, draws x clusters."""
 
@@ -36,9 +38,10 @@ def resampled(sums: np.ndarray, predictions: np.ndarray, seed: int = 0, draws: i
       sums: of each metric over each cluster's predictions, [C, M]; or the difference of two models' sums.
       predictions: of each cluster, [C]; C is at least 1.
     """
-    generator, n = np.random.default_rng(seed), len(predictions)
-    columns, totals = np.column_stack([sums, predictions]), []
-    rows = max(1, COUNTS_AT_ONCE // n)
+    n = min(len(predictions), MOST_CLUSTERS)
+    part = np.arange(len(predictions)) % n
+    columns = np.stack([np.bincount(part, column) for column in (*sums.T, predictions)], -1)
+    generator, rows, totals = np.random.default_rng(seed), max(1, COUNTS_AT_ONCE // n), []
     for start in range(0, draws, rows):
         drawn = [np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(min(rows, draws - start))]
         totals.append(np.asarray(drawn, np.float64) @ columns)

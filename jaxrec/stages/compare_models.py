@@ -115,7 +115,8 @@ def _difference_table(found: list[Difference], sums: dict[str, dict[str, np.ndar
     clusters = len(next(iter(sums.values()))["predictions"])
     text = (
         f"Differences on the same predictions with 95 % intervals, {count(DRAWS)} paired bootstrap draws from {count(clusters)} users, or "
-        f"sessions where no user is known. Real: p < {LEVEL} after Holm's correction for all {len(found)} differences of the table."
+        f"sessions where no user is known. Real: p < {LEVEL} after Holm's correction for all {len(found)} differences of the table. This "
+        "is about these trained models; whether their settings differ, runs with other seeds tell."
     )
     return [table(header, [(name, *row) for name, row in cells.items()]), text]
 
