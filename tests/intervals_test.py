@@ -85,7 +85,7 @@ def test_many_clusters_put_together_give_intervals_as_wide(monkeypatch):
 
 
 def test_a_cluster_is_a_user_or_a_session_without_one():
-    sessions, users = [4, 4, 5, 6, 7], [2, 2, -1, 2, -1]
+    sessions, users = [4, 4, 5, 6, 7], [5, 5, -1, 5, -1]
     found = clusters(ranks_of(sessions, users, [1] * 5))
     assert len(set(found)) == found.max() + 1 == 3
     assert found[0] == found[1] == found[3] and len({found[0], found[2], found[4]}) == 3

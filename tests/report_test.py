@@ -326,6 +326,16 @@ def test_a_number_that_is_none_is_named(run, name, key, value):
         summarise(run)
 
 
+def test_intervals_and_groups_of_an_evaluation_are_checked_too(run):
+    path, more = run / "evaluation" / "metrics.json", {"ci95": {"recall@20": [0.2, 0.3]}, "groups": {"hot_targets": {"recall@20": 0.4}}}
+    change(path, markov=curve(0.2) | more)
+    assert summarise(run)["evaluation"]["markov"].items() >= more.items()
+    for wrong, place in (({"ci95": {"recall@20": [0.2]}}, "recall@20"), ({"groups": {"hot_targets": 0.4}}, "hot_targets")):
+        change(path, markov=curve(0.2) | more | wrong)
+        with pytest.raises(InputError, match=rf"metrics\.json: expected (two numbers|an object) as '{place}'"):
+            summarise(run)
+
+
 def test_nan_in_training_log_names_the_line(run):
     path = run / "train" / "metrics.jsonl"
     path.write_text('{"updates": 1, "loss": 2.0}\n{"updates": 2, "loss": NaN}\n')

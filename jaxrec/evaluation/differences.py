@@ -15,7 +15,7 @@ from jaxrec.evaluation.intervals import DRAWS, limits, resampled
 LEVEL = 0.05
 """Chance of calling any difference of a family real where none is."""
 TINY = 1e-12
-"""Below this a difference is one of rounding."""
+"""Errors below this are of rounding."""
 
 
 class Difference(NamedTuple):
@@ -79,7 +79,7 @@ def p_values(value: np.ndarray, error: np.ndarray, clusters: int) -> np.ndarray:
     freedom = max(clusters - 1, 1)
     error = error * np.sqrt(clusters / freedom)  # a draw of C from C spreads too little by this much
     far = np.abs(value) / np.maximum(error, TINY)
-    return np.where(np.abs(value) < TINY, 1.0, np.maximum(2 * stdtr(freedom, -far), 2.0 ** (1 - clusters)))
+    return np.maximum(2 * stdtr(freedom, -far), 2.0 ** (1 - clusters))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
