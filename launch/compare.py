@@ -22,9 +22,8 @@ DATASET = flags.path("dataset", "dataset folder of all runs; by default the fold
 def main() -> None:
     """Compare, and print the tables."""
     runs = [Path(run) for run in RUNS.value]
-    print(compare([*WORKDIRS(), *runs], DATASET()))
-    if runs:
-        print(f"\n{compare_models(runs, DATASET())}")
+    models = [compare_models(runs, DATASET())] if runs else []
+    print("\n\n".join([compare([*WORKDIRS(), *runs], DATASET()), *models]))
 
 
 if __name__ == "__main__":

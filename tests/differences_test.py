@@ -63,5 +63,6 @@ def test_a_few_users_show_no_more_than_their_signs_can(clusters, least):
     assert p_values(np.array([1.0]), np.array([0.0]), clusters).tolist() == [least]
 
 
-def test_one_model_has_nothing_to_differ_from():
+def test_one_model_or_no_prediction_makes_no_difference():
     assert differences(models(0, (0.0,)), METRIC) == []
+    assert differences(models(0, (0.0, 1.0), users=0), METRIC) == []

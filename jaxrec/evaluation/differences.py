@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     second: str
     metric: str
     value: float
-    interval: tuple[float, float]
+    interval: list[float]
     p: float
 
     @property
@@ -48,11 +48,11 @@ def differences(sums: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[st
     Args:
       sums: of metrics by cluster, as `cluster_sums` gives them, by model; all of the same predictions.
     """
-    keys = [(model, name) for model in sums for name in names]
-    if len(sums) < 2:
-        return []
-    columns = np.stack([sums[model][name] for model, name in keys], -1)
     predictions = next(iter(sums.values()))["predictions"]
+    if len(sums) < 2 or not len(predictions):
+        return []
+    keys = [(model, name) for model in sums for name in names]
+    columns = np.stack([sums[model][name] for model, name in keys], -1)
     found = columns.sum(0) / predictions.sum()
     drawn = resampled(columns, predictions, seed, draws)
     place = {key: number for number, key in enumerate(keys)}

@@ -15,7 +15,7 @@ from jaxrec.evaluation.ranks import Ranks
 DRAWS = 2000
 LIMITS = (0.025, 0.975)
 MOST_CLUSTERS = 2**16
-"""More clusters than these are put together by their numbers, as many in each: intervals stay as wide, and take seconds for any log."""
+"""More clusters than these are put together by their numbers, as many in each: intervals stay as wide, and any log takes seconds."""
 COUNTS_AT_ONCE = 2**22
 """Counts of drawn clusters in memory at a time, draws x clusters."""
 

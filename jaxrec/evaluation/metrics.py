@@ -6,7 +6,7 @@ the mean of 1 / log2(rank + 1), both 0 beyond k (Recall and MRR as in Hidasi et 
 as it stands, and it is within k only if it is k at most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,15 +21,20 @@ def per_prediction(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> dict[
     >>> {name: value.tolist() for name, value in per_prediction(np.array([1, 3, 5]), (4,)).items()}
     {'recall@4': [1.0, 1.0, 0.0], 'mrr@4': [1.0, 0.3333333333333333, 0.0], 'ndcg@4': [1.0, 0.5, 0.0], 'mean_rank': [1.0, 3.0, 5.0]}
     """
-    hit = {k: (ranks <= k).astype(np.float64) for k in cutoffs}
-    discount = np.log2(ranks + 1)
-    by_cutoff = {"recall": hit, "mrr": {k: hit[k] / ranks for k in cutoffs}, "ndcg": {k: hit[k] / discount for k in cutoffs}}
-    return {f"{name}@{k}": value[k] for name, value in by_cutoff.items() for k in cutoffs} | {"mean_rank": ranks.astype(np.float64)}
+    return dict(_shares(ranks, cutoffs))
+
+
+def _shares(ranks: np.ndarray, cutoffs: Sequence[int] = CUTOFFS) -> Iterator[tuple[str, np.ndarray]]:
+    """`per_prediction` metric by metric: where they are summed, no more than one has to be in memory."""
+    for name, gain in (("recall", 1.0), ("mrr", 1 / ranks), ("ndcg", 1 / np.log2(ranks + 1))):
+        for k in cutoffs:
+            yield f"{name}@{k}", np.where(ranks <= k, gain, 0.0)
+    yield "mean_rank", ranks.astype(np.float64)
 
 
 def sums(ranks: Ranks, ties: str = "standard") -> Sums:
     """Sums over predictions, with their number under "predictions"."""
-    return {name: float(value.sum()) for name, value in per_prediction(ranks.values(ties)).items()} | {"predictions": len(ranks.greater)}
+    return {name: float(value.sum()) for name, value in _shares(ranks.values(ties))} | {"predictions": len(ranks.greater)}
 
 
 def sums_by(part: np.ndarray, parts: int, ranks: Ranks, ties: str = "standard") -> dict[str, np.ndarray]:
@@ -38,7 +43,7 @@ def sums_by(part: np.ndarray, parts: int, ranks: Ranks, ties: str = "standard") 
     Args:
       part: number of the part that each prediction belongs to, [P].
     """
-    total = {name: np.bincount(part, value, parts) for name, value in per_prediction(ranks.values(ties)).items()}
+    total = {name: np.bincount(part, value, parts) for name, value in _shares(ranks.values(ties))}
     return total | {"predictions": np.bincount(part, minlength=parts).astype(np.float64)}
 
 

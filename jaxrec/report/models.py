@@ -8,7 +8,7 @@ from jaxrec.report.tables import count, metric, table, within
 Models = Mapping[str, Mapping[str, Any]]
 """Figures of each model, as the stage `evaluate` writes them."""
 HEADLINE = {"recall@20": "Recall@20", "mrr@20": "MRR@20", "ndcg@20": "NDCG@20"}
-LISTS = {"coverage@20": "coverage@20", "popularity@20": "popularity@20"}
+LISTS = ("coverage@20", "popularity@20")
 
 
 def evaluated(models: Models) -> str:
@@ -23,7 +23,7 @@ def evaluated(models: Models) -> str:
 
 def headline_table(models: Models) -> str:
     """The main metrics with their intervals, one row per model."""
-    header = ("model", *HEADLINE.values(), "mean rank", *LISTS.values(), "predictions")
+    header = ("model", *HEADLINE.values(), "mean rank", *LISTS, "predictions")
     rows = [
         (
             *(name, *(within(one[key], one["ci95"][key]) for key in HEADLINE), f"{one['mean_rank']:,.1f}"),
