@@ -31,7 +31,7 @@ OWN = {
     "personalize": ("dataset workdir overwrite", *PERSONAL, MeshOptions),
     "export": ("dataset workdir overwrite user", ExportOptions),
     "measure": ("workdir overwrite compare", MeasureOptions),
-    "compare": ("workdir dataset",),
+    "compare": ("workdir runs dataset",),
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",

@@ -9,7 +9,7 @@ from world import dataset_of, small_model
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.own_history import FEATURES, own_items
-from jaxrec.evaluation import shares
+from jaxrec.evaluation import ranks
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.evaluation.shares import log_shares
 from jaxrec.learning.history import OwnShares, fit_weights
@@ -30,7 +30,7 @@ class Flat:
 
 @pytest.mark.parametrize("at_once", [2**20, 200])
 def test_shares_are_the_softmax_over_the_whole_catalogue(monkeypatch, at_once):
-    monkeypatch.setattr(shares, "scores_at_once", lambda: at_once)
+    monkeypatch.setattr(ranks, "scores_at_once", lambda: at_once)
     model, params = small_model(n_items=ITEMS)
     sessions = np.random.default_rng(0).integers(0, ITEMS, (8, 6)).tolist()
     scorer = GlobalScorer(model, params | {"item_bias": jax.random.normal(jax.random.key(0), (ITEMS,))})
