@@ -7,22 +7,37 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec.data.blocks import SessionBlock
+from jaxrec.data.blocks import SessionBlock, runs
 from jaxrec.data.dataset import Dataset
+
+TIE = 1e-5  # relative difference of scores below which popularity decides: rare items often have exactly equal ones
+
+
+def clicks_of(dataset: Dataset, sessions: Sequence[int], most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Items of the given sessions one after the other, and where each session begins: ([events] int32, [sessions + 1]).
+
+    Args:
+      most: events of a longer session of which only the last so many count; None: all.
+    """
+    sessions = np.asarray(sessions, np.int64)
+    ends = dataset.offsets[sessions + 1]
+    lengths = ends - dataset.offsets[sessions]
+    lengths = lengths if most is None else np.minimum(lengths, most)
+    offsets = np.append(0, np.cumsum(lengths))
+    events = np.repeat(ends - offsets[1:], lengths)
+    events += np.arange(len(events))  # in place: the events of a large log do not fit into memory many times
+    return dataset.items[events], offsets
 
 
 def events_of(dataset: Dataset, sessions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(item of every event, position of its session in `sessions`), session after session, each [events]."""
-    sessions = np.asarray(sessions, np.int64)
-    lengths = dataset.offsets[sessions + 1] - dataset.offsets[sessions]
-    first = np.cumsum(lengths) - lengths
-    events = np.arange(lengths.sum()) + np.repeat(dataset.offsets[sessions] - first, lengths)
-    return dataset.items[events], np.repeat(np.arange(len(sessions)), lengths)
+    """(item of every event, position of its session in `sessions`), session after session, each [events] int32."""
+    items, offsets = clicks_of(dataset, sessions)
+    return items, np.repeat(np.arange(len(sessions), dtype=np.int32), np.diff(offsets))
 
 
 def event_counts(dataset: Dataset, sessions: Sequence[int]) -> np.ndarray:
     """How often each item was clicked in the given sessions, [items] int64."""
-    return np.bincount(events_of(dataset, sessions)[0], minlength=dataset.n_items)
+    return np.bincount(clicks_of(dataset, sessions)[0], minlength=dataset.n_items)
 
 
 def filling(counts: np.ndarray) -> np.ndarray:
@@ -35,6 +50,25 @@ def filling(counts: np.ndarray) -> np.ndarray:
     array([0.75, 0.  , 0.25])
     """
     return counts / (counts.max(initial=0) + 1)
+
+
+def before_others(scores: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    """Positive scores as they are, equal ones in the order of popularity; then all other items by popularity, [P, items] float32.
+
+    Args:
+      scores: of any size, [P, items] float32; 0 for others.
+      fill: popularity in [0, 1), [items].
+    """
+    # Others are moved below zero, not scores up: similarities of a large log are too small to be added to 1 in float32.
+    fill = fill.astype(np.float32)
+    return np.where(scores > 0, scores * (1 + TIE * fill), fill - 1)
+
+
+def clicks_so_far(block: SessionBlock) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The session's clicks that each prediction knows, first to last: (prediction, step, item) of each, [clicks] each."""
+    row, step = block.predictions()
+    prediction, place = runs(step + 1)
+    return prediction, place, block.items[row[prediction], place]
 
 
 def session_counts(block: SessionBlock, start: int, stop: int) -> np.ndarray:

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from jaxrec.baselines.counts import event_counts, events_of, filling
+from jaxrec.baselines.counts import before_others, event_counts, filling
 from jaxrec.baselines.markov import rows_of_last
+from jaxrec.baselines.sparse_rows import holding, largest, pieces, stacked
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.dataset import Dataset
 
 NEIGHBOURS = 100
 REGULARISATION = 20
-CHUNK = 512
-TIE = 1e-5  # relative difference of similarity below which popularity decides: rare items often have exactly equal ones
+PAIRS_AT_ONCE = 2**24
+"""Pairs of events in one session whose similarities are in memory at a time, 8 bytes each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,34 +39,28 @@ class ItemKnn:
         return rows_of_last(self.similar, block)
 
     def scores(self, encoded: sparse.csr_array, start: int, stop: int) -> np.ndarray:
-        # Others are moved below zero, not neighbours up: similarities of a large log are too small to be added to 1 in float32.
-        similarity, fill = encoded[:, start:stop].toarray(), self.fill[start:stop].astype(np.float32)
-        return np.where(similarity > 0, similarity * (1 + TIE * fill), fill - 1)
+        return before_others(encoded[:, start:stop].toarray(), self.fill[start:stop])
 
 
 def fit_item_knn(dataset: Dataset, sessions: Sequence[int]) -> ItemKnn:
-    """Count the shared sessions among the given ones; memory is bounded by the neighbours and `CHUNK` rows of all pairs."""
-    holders = _holders(dataset, sessions)
-    held, scale = holders.T.tocsr(), 1 / np.sqrt(np.diff(holders.indptr) + REGULARISATION)
-    chunks = [_neighbours(holders, held, scale, start) for start in range(0, dataset.n_items, CHUNK)]
-    return ItemKnn(sparse.vstack(chunks, format="csr"), filling(event_counts(dataset, sessions)))
+    """Count the shared sessions among the given ones; memory is bounded by the events, the neighbours and `PAIRS_AT_ONCE`."""
+    return ItemKnn(_similar(holding(dataset, sessions)), filling(event_counts(dataset, sessions)))
 
 
-def _holders(dataset: Dataset, sessions: Sequence[int]) -> sparse.csr_array:
-    """1 where an item occurs in a session, sparse [items, sessions]."""
-    items, session = events_of(dataset, sessions)
-    holders = sparse.csr_array((np.ones(len(items), np.float32), (items, session)), shape=(dataset.n_items, len(sessions)))
-    holders.data[:] = 1
-    return holders
+def _similar(held: sparse.csr_array) -> sparse.csr_array:
+    """Similarities of all items to their neighbours, sparse [items, items], from sessions as `holding` gives them."""
+    holders = held.T.tocsr()
+    pairs = holders @ np.diff(held.indptr).astype(np.float32)
+    scale = (1 / np.sqrt(np.diff(holders.indptr) + REGULARISATION)).astype(np.float32)
+    parts = (_neighbours(holders[rows], held, scale, rows.start) for rows in pieces(pairs, PAIRS_AT_ONCE))
+    return stacked(parts, np.minimum(pairs, NEIGHBOURS).sum(dtype=np.int64), held.shape[1])
 
 
 def _neighbours(holders: sparse.csr_array, held: sparse.csr_array, scale: np.ndarray, start: int) -> sparse.csr_array:
-    """Similarities of the items from `start` on to their neighbours, sparse [at most CHUNK, items]."""
-    shared = (holders[start : start + CHUNK] @ held).tocoo()
-    other = shared.col != shared.row + start
-    row, column = shared.row[other], shared.col[other]
-    similarity = (shared.data[other] * scale[row + start] * scale[column]).astype(np.float32)
-    order = np.lexsort((column, -similarity, row))
-    place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
-    kept = order[place < NEIGHBOURS]
-    return sparse.csr_array((similarity[kept], (row[kept], column[kept])), shape=shared.shape)
+    """Similarities of the items from `start` on to their neighbours, sparse [items of `holders`, items]."""
+    shared = holders @ held
+    item = np.repeat(np.arange(start, start + shared.shape[0], dtype=np.int32), np.diff(shared.indptr))
+    shared.data *= scale[item]
+    shared.data *= scale[shared.indices]
+    shared.data[shared.indices == item] = 0
+    return largest(shared, NEIGHBOURS)

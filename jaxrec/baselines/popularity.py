@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec.baselines.counts import event_counts, filling, own_counts, session_counts
+from jaxrec.baselines.counts import before_others, event_counts, filling, own_counts, session_counts
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.dataset import Dataset
 
@@ -61,6 +61,25 @@ class UserHistory:
         return own_counts(encoded, start, stop) + self.fill[start:stop].astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class UserHistoryDecayed:
+    """Ranks first what the user ever clicked, recent sessions counting more; equal ones and all others by popularity.
+
+    A click counts 1 / (1 + n) where it lies n of the user's sessions back (`jaxrec.data.blocks.Past`): 1 in the current session.
+
+    Attributes:
+      fill: popularity in [0, 1), [items].
+    """
+
+    fill: np.ndarray
+
+    def encode(self, block: SessionBlock) -> SessionBlock:
+        return block._replace(history_counts=block.history_decayed)
+
+    def scores(self, encoded: SessionBlock, start: int, stop: int) -> np.ndarray:
+        return before_others(own_counts(encoded, start, stop), self.fill[start:stop])
+
+
 def fit_popularity(dataset: Dataset, sessions: Sequence[int]) -> Popularity:
     """Count the clicks of the given sessions."""
     return Popularity(event_counts(dataset, sessions))
@@ -74,3 +93,8 @@ def fit_session_popularity(dataset: Dataset, sessions: Sequence[int]) -> Session
 def fit_user_history(dataset: Dataset, sessions: Sequence[int]) -> UserHistory:
     """Count the clicks of the given sessions, for the items that a user does not have."""
     return UserHistory(filling(event_counts(dataset, sessions)))
+
+
+def fit_user_history_decayed(dataset: Dataset, sessions: Sequence[int]) -> UserHistoryDecayed:
+    """Count the clicks of the given sessions, for the items that a user does not have."""
+    return UserHistoryDecayed(filling(event_counts(dataset, sessions)))

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from jaxrec.baselines.item_knn import fit_item_knn
 from jaxrec.baselines.markov import fit_markov
 from jaxrec.baselines.markov_user_history import fit_markov_user_history
-from jaxrec.baselines.popularity import fit_popularity, fit_session_popularity, fit_user_history
+from jaxrec.baselines.popularity import fit_popularity, fit_session_popularity, fit_user_history, fit_user_history_decayed
+from jaxrec.baselines.session_knn import fit_session_knn
 from jaxrec.data.dataset import Dataset
 from jaxrec.evaluation.scorer import Scorer
 
@@ -13,7 +14,9 @@ BASELINES: dict[str, Callable[[Dataset, Sequence[int]], Scorer]] = {
     "popularity": fit_popularity,
     "session_popularity": fit_session_popularity,
     "user_history": fit_user_history,
+    "user_history_decayed": fit_user_history_decayed,
     "markov": fit_markov,
     "markov_user_history": fit_markov_user_history,
     "item_knn": fit_item_knn,
+    "session_knn": fit_session_knn,
 }
