@@ -30,6 +30,8 @@ setup(
         "absl-py>=2",
         "tqdm>=4.66",
         "matplotlib>=3.9",
+        "implicit>=0.7.3",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "device": DEVICE,

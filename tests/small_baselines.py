@@ -9,7 +9,7 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.dataset import Dataset
 
-FACTORISING = []
+FACTORISING = ["bpr_mf", "als", "als_session"]
 HAS_IMPLICIT = importlib.util.find_spec("implicit") is not None
 needs_implicit = pytest.mark.skipif(not HAS_IMPLICIT, reason="implicit is not installed: pip install implicit")
 RUNNABLE = [name for name in BASELINES if HAS_IMPLICIT or name not in FACTORISING]

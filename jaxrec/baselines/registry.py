@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from jaxrec.baselines.factors import fit_als, fit_als_session, fit_bpr_mf
 from jaxrec.baselines.item_knn import fit_item_knn
 from jaxrec.baselines.markov import fit_markov
 from jaxrec.baselines.markov_user_history import fit_markov_user_history
@@ -19,4 +20,7 @@ BASELINES: dict[str, Callable[[Dataset, Sequence[int]], Scorer]] = {
     "markov_user_history": fit_markov_user_history,
     "item_knn": fit_item_knn,
     "session_knn": fit_session_knn,
+    "bpr_mf": fit_bpr_mf,
+    "als": fit_als,
+    "als_session": fit_als_session,
 }
