@@ -6,7 +6,7 @@
 
 Every case is a log of so many events, drawn in memory: log-normal sessions of 3 events in the median and 6 on average, as those of
 UserBehavior, some of them far longer; items by Zipf's law, flattened at the top. Clicks say nothing about each other, so that nearly every
-pair is a new one: a real log needs less. `longer`: every hundredth session has 3,000 events, as robots have.
+pair is a new one: a real log needs less. `longer`: every thousandth session has 3,000 events, as robots have.
 
 Every model runs in a process of its own. `data_gb` is the peak of its memory before it is fitted, `peak_rss_gb` after the last predictions;
 `seconds` is fitting alone; `predictions_per_s` is encoding alone, of sessions like the fitted ones.
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 CASES = {
     "events1m": Case(1_000_000, ("popularity", "markov", "item_knn", "session_knn", "bpr_mf", "als", "als_session")),
-    "longer": Case(3_000_000, robots=0.01),
+    "longer": Case(3_000_000, robots=0.001),
     "events10m": Case(10_000_000),
     "events30m": Case(30_000_000),
     "events100m": Case(USERBEHAVIOR.rows),

@@ -32,6 +32,12 @@ def test_what_was_shared_ten_clicks_ago_is_forgotten():
     np.testing.assert_allclose(scores[9:11], np.broadcast_to([0.8 - 1, 0.6 - 1, 0.6 - 1, 0.2 - 1, -1], (2, 5)), rtol=1e-6)
 
 
+def test_a_forgotten_neighbour_takes_nothing_from_the_others():
+    *_, after_0 = scores_of("session_knn", [[3, 1], [3, 0]], [3, 1] + [4] * 10 + [0, 4], 5)[:13]
+    np.testing.assert_allclose(after_0[[0, 3]], np.full(2, 0.9 * (1 + 1 / 13)), rtol=1e-4)
+    assert after_0[1] < 0
+
+
 def test_of_sessions_as_similar_the_later_ones_are_neighbours(monkeypatch):
     monkeypatch.setattr(session_knn, "NEIGHBOURS", 2)
     (after_0,) = scores_of("session_knn", TRAIN, [0, 4], 5)
@@ -79,6 +85,6 @@ def test_of_long_sessions_the_last_clicks_count(monkeypatch):
     monkeypatch.setattr(sparse_rows, "LONGEST", 2)
     monkeypatch.setattr(session_knn, "LONGEST", 2)
     assert fit_session_knn(dataset_of(TRAIN, 5), range(4)).sessions.toarray()[[0, 2]].tolist() == [[1, 0, 1, 0, 0], [0, 1, 1, 0, 0]]
-    *_, long = scores_of("session_knn", TRAIN, [3, 1, 0, 4], 5)
+    *_, long = scores_of("session_knn", TRAIN, [3, 2, 3, 1, 0, 4], 5)[:5]
     *_, short = scores_of("session_knn", TRAIN, [1, 0, 4], 5)
     np.testing.assert_array_equal(long, short)
