@@ -117,6 +117,18 @@ def test_every_baseline_works_without_users(name):
     assert found["predictions"] == 6 and found["recall@5"] == 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_of_the_events_can_be_learnt_from(name):
+    """Purchases alone, say: they leave sessions without events, which teach nothing, and perhaps no events at all."""
+    dataset, chosen = dataset_of([[0, 1, 2], [2, 3], [1, 2, 1], [3, 0]], 5, [0, 1, 1, 2]), np.array([0, 1, 1, 0, 0, 0, 0, 0, 1, 1], bool)
+    offsets = np.append(0, np.cumsum(chosen))[dataset.offsets]
+    part = dataclasses.replace(dataset, items=dataset.items[chosen], times=dataset.times[chosen], offsets=offsets)
+    block = block_of([1, 2, 3], history=[2], user=1)
+    of_all, of_some, of_none = (BASELINES[name](part, sessions) for sessions in (range(4), [0, 3], []))
+    np.testing.assert_array_equal(*(scorer.scores(scorer.encode(block), 0, 5) for scorer in (of_all, of_some)))
+    assert np.isfinite(of_none.scores(of_none.encode(block), 0, 5)).all()
+
+
 def test_events_of_some_sessions():
     dataset = dataset_of([[0, 1], [2, 3, 1], [4, 0]], 5)
     items, session = events_of(dataset, [2, 1])

@@ -70,11 +70,20 @@ def test_groups_are_told_apart_and_what_nobody_clicked_comes_last(name):
 @needs_implicit
 def test_als_knows_users_of_the_given_sessions_and_takes_others_as_average():
     dataset = groups(users=12)
-    scorer = BASELINES["als"](dataset, range(8))  # of users 0 to 7
-    users = [scorer.encode(block_of([0, 1], user=user))[0] for user in (*range(8), 8, 11, -1)]
+    scorer = BASELINES["als"](dataset, range(3, 11))  # of users 3 to 10
+    users = [scorer.encode(block_of([0, 1], user=user))[0] for user in (*range(3, 11), 0, 11, -1)]
     for unknown in users[8:]:
         np.testing.assert_allclose(unknown, np.mean(users[:8], axis=0), rtol=1e-5)
     assert np.abs(users[0] - users[1]).max() > 0.1
+
+
+@needs_implicit
+def test_als_is_the_library_with_the_stated_confidence():
+    confidence = sparse.csr_matrix(np.array([[1 + 2 * ALPHA, 1 + ALPHA, 0], [0, 0, 1 + ALPHA]], np.float32))
+    expected = fitted("als", "als", confidence, num_threads=1, **ALS)
+    scorer = BASELINES["als"](dataset_of([[0, 1], [2], [0]], 3, [0, 1, 0]), range(3))
+    np.testing.assert_array_equal(scorer.vectors, expected.item_factors)
+    np.testing.assert_array_equal(scorer.encode(block_of([0, 1], user=1))[0], expected.user_factors[1])
 
 
 @needs_implicit

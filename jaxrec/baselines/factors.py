@@ -6,6 +6,9 @@ Recommendations with Recurrent Neural Networks", ICLR 2016).
 als: alternating least squares (Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008). The rows are
 users, or sessions where nobody is named; an item clicked n times has the confidence 1 + `ALPHA` n.
 
+`ALPHA` is that of the paper; it, and BPR's rate and regularisation, were the best or nearly so on the last tenth of the training sessions
+of rsc15_100k and of taobao categories.
+
 Dimensions: P predictions of a block, F numbers of a vector.
 """
 
@@ -55,6 +58,7 @@ def fit_bpr_mf(dataset: Dataset, sessions: Sequence[int]) -> Factors:
     Raises:
       InputError: the library implicit is missing.
     """
+    sessions = _with_clicks(dataset, sessions)
     items, session = events_of(dataset, sessions)
     clicks = _clicks(session, items, (len(sessions), dataset.n_items))
     clicks.data[:] = 1
@@ -70,7 +74,8 @@ def fit_als(dataset: Dataset, sessions: Sequence[int]) -> Factors:
       InputError: the library implicit is missing.
     """
     clicks, vectors, known, found = _als("als", dataset, sessions)
-    users = np.repeat(found.mean(axis=0, keepdims=True), dataset.n_users + 1, axis=0)
+    average = found.sum(axis=0, keepdims=True) / max(len(found), 1)
+    users = np.repeat(average, dataset.n_users + 1, axis=0)
     users[known[known < dataset.n_users]] = found[known < dataset.n_users]
     return Factors(vectors, _bias(clicks, 0), partial(_user, users))
 
@@ -115,13 +120,20 @@ def history_matrix(block: SessionBlock, n_items: int) -> sparse.csr_array:
 
 def _als(name: str, dataset: Dataset, sessions: Sequence[int]) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
     """(clicks [rows, items], item vectors [items, F], user of every row, or n_users and more, [rows], their vectors [rows, F])."""
+    sessions = _with_clicks(dataset, sessions)
     items, session = events_of(dataset, sessions)
-    users = dataset.users[np.asarray(sessions, np.int64)]
+    users = dataset.users[sessions]
     known, row = np.unique(np.where(users < 0, dataset.n_users + np.arange(len(users)), users), return_inverse=True)
     clicks = _clicks(row[session], items, (len(known), dataset.n_items))
     confidence = sparse.csr_matrix((1 + ALPHA * clicks.data, clicks.indices, clicks.indptr), clicks.shape)
     found = fitted(name, "als", confidence, num_threads=0 if clicks.nnz > WORTH_THREADS else 1, **ALS)
     return clicks, found.item_factors, known, found.user_factors
+
+
+def _with_clicks(dataset: Dataset, sessions: Sequence[int]) -> np.ndarray:
+    """The sessions that have any events: where only some events are learnt from, the others would be rows of nothing."""
+    sessions = np.asarray(sessions, np.int64)
+    return sessions[dataset.offsets[sessions + 1] > dataset.offsets[sessions]]
 
 
 def _clicks(rows: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:

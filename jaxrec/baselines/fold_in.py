@@ -1,13 +1,14 @@
 """Vectors of users that a factorisation has not seen, from their clicks alone: one ridge regression each.
 
-Dimensions: R rows, F numbers of a vector, K distinct items of a row.
+Dimensions: R rows, F numbers of a vector.
 """
+
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
 from jaxrec.baselines.sparse_rows import pieces
-from jaxrec.data.blocks import runs
 
 NUMBERS_AT_ONCE = 2**23
 """Numbers of the equations in memory at a time."""
@@ -25,15 +26,15 @@ def fold_in(vectors: np.ndarray, extra: sparse.csr_array, regularisation: float)
     """
     size = vectors.shape[1]
     square = vectors.T.astype(np.float64) @ vectors + regularisation * np.eye(size)
-    work = (np.diff(extra.indptr).astype(np.int64) + size) * size
-    parts = [_solved(vectors, square, extra[rows]) for rows in pieces(work, NUMBERS_AT_ONCE)]
-    return np.concatenate(parts).astype(np.float32)
+    rows = pieces(np.full(extra.shape[0], size**2), NUMBERS_AT_ONCE)
+    return np.concatenate([np.zeros((0, size), np.float32), *(_solved(vectors, square, extra[some]) for some in rows)])
 
 
 def _solved(vectors: np.ndarray, square: np.ndarray, extra: sparse.csr_array) -> np.ndarray:
-    row, place = runs(np.diff(extra.indptr))
-    own = np.zeros((extra.shape[0], int(np.diff(extra.indptr).max()), vectors.shape[1]))
-    weight = np.zeros(own.shape[:2])
-    own[row, place], weight[row, place] = vectors[extra.indices], extra.data
-    equations = square + np.swapaxes(own * weight[:, :, None], 1, 2) @ own
-    return np.linalg.solve(equations, ((1 + weight)[:, :, None] * own).sum(axis=1)[:, :, None])[:, :, 0]
+    equations, right = np.empty((extra.shape[0], *square.shape)), np.empty((extra.shape[0], len(square)))
+    # Row by row: padded to the longest they would not fit into memory where one of them has thousands of items.
+    for row, (start, stop) in enumerate(pairwise(extra.indptr)):
+        own, weight = vectors[extra.indices[start:stop]].astype(np.float64), extra.data[start:stop]
+        equations[row] = square + own.T @ (weight[:, None] * own)
+        right[row] = (1 + weight) @ own
+    return np.linalg.solve(equations, right[:, :, None])[:, :, 0].astype(np.float32)

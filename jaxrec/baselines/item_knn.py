@@ -1,7 +1,8 @@
 """Item-kNN: the items that share most sessions with the last click.
 
 similarity(i, j) = co(i, j) / sqrt((s_i + 20) (s_j + 20)), where co counts the sessions that hold both and s those that hold the one.
-Every item keeps its 100 most similar others (baseline of Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks",
+Every item keeps its 100 most similar others; itself is none of them, so that the last click is never recommended. Of sessions longer than
+`sparse_rows.LONGEST` events the last ones count (baseline of Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks",
 ICLR 2016).
 """
 
