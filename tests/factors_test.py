@@ -9,7 +9,7 @@ from small_baselines import FACTORISING, block_of, dataset_of, needs_implicit
 
 from jaxrec.baselines import fold_in as folding
 from jaxrec.baselines.factors import ALPHA, ALS, NEVER
-from jaxrec.baselines.fold_in import fold_in
+from jaxrec.baselines.fold_in import fold_in, square
 from jaxrec.baselines.implicit_library import fitted
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.errors import InputError
@@ -28,7 +28,7 @@ def test_a_row_is_folded_in_by_hand():
     vectors = np.array([[1, 0], [0, 2]], np.float32)
     extra = sparse.csr_array(np.array([[2, 0], [0, 0], [0, 5]], np.float32))
     # Y'Y = diag(1, 4); of the first row 1 + 2 + 0.5 and 3 x 1, of the last 4 + 5 x 4 + 0.5 and 6 x 2.
-    np.testing.assert_allclose(fold_in(vectors, extra, 0.5), [[3 / 3.5, 0], [0, 0], [0, 12 / 24.5]], rtol=1e-6)
+    np.testing.assert_allclose(fold_in(vectors, square(vectors, 0.5), extra), [[3 / 3.5, 0], [0, 0], [0, 12 / 24.5]], rtol=1e-6)
 
 
 @needs_implicit
@@ -38,7 +38,7 @@ def test_folding_in_is_what_the_library_does(monkeypatch, at_once):
     confidence = CLICKS.copy()
     confidence.data = 1 + 3 * confidence.data
     model = fitted("als", "als", confidence, factors=8, regularization=0.1, iterations=3)
-    found = fold_in(model.item_factors, sparse.csr_array(3 * CLICKS), 0.1)
+    found = fold_in(model.item_factors, square(model.item_factors, 0.1), sparse.csr_array(3 * CLICKS))
     np.testing.assert_allclose(found, model.recalculate_user(np.arange(40), confidence), rtol=1e-5, atol=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_als_session_folds_in_the_history_and_the_session_so_far():
     scorer = BASELINES["als_session"](groups(), range(120))
     clicks = np.zeros((2, 11), np.float32)
     clicks[:, 7], clicks[:, 1], clicks[1, 2] = 2, 1, 1
-    expected = fold_in(scorer.vectors, sparse.csr_array(ALPHA * clicks), ALS["regularization"])
+    expected = fold_in(scorer.vectors, square(scorer.vectors, ALS["regularization"]), sparse.csr_array(ALPHA * clicks))
     np.testing.assert_allclose(scorer.encode(block_of([1, 2, 4], history=[7, 7])), expected, rtol=1e-5)
 
 

@@ -45,7 +45,8 @@ class ItemKnn:
 
 def fit_item_knn(dataset: Dataset, sessions: Sequence[int]) -> ItemKnn:
     """Count the shared sessions among the given ones; memory is bounded by the events, the neighbours and `PAIRS_AT_ONCE`."""
-    return ItemKnn(_similar(holding(dataset, sessions)), filling(event_counts(dataset, sessions)))
+    fill = filling(event_counts(dataset, sessions))  # first: it needs memory for a moment that the similarities keep
+    return ItemKnn(_similar(holding(dataset, sessions)), fill)
 
 
 def _similar(held: sparse.csr_array) -> sparse.csr_array:

@@ -92,8 +92,9 @@ class SessionKnn:
 
 def fit_session_knn(dataset: Dataset, sessions: Sequence[int]) -> SessionKnn:
     """Keep the given sessions, in order of their numbers, which is that of their starts within a period."""
+    fill = filling(event_counts(dataset, sessions))
     held = holding(dataset, np.sort(np.asarray(sessions, np.int64)))
-    return SessionKnn(held, last(held.T.tocsr(), SAMPLE), filling(event_counts(dataset, sessions)))
+    return SessionKnn(held, last(held.T.tocsr(), SAMPLE), fill)
 
 
 def _running(block: SessionBlock) -> Running:
