@@ -51,6 +51,14 @@ def test_sessions_hold_each_of_their_last_items_once(monkeypatch):
     assert holding(dataset, [2, 1]).toarray().tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 1, 0]]
 
 
+def test_places_take_32_bits():
+    """With 64 the pairs of a hundred million events would not fit into 8 GB."""
+    held = holding(dataset_of([[0, 1, 1], [2, 3, 3, 1], [0, 2]], 5), range(3))
+    for found in (held, held.T.tocsr(), held.T.tocsr() @ held, last(held, 1), largest(held, 1), stacked([held, held], 14, 5)):
+        assert found.indices.dtype == found.indptr.dtype == np.int32
+        assert found.data.dtype == np.float32
+
+
 def test_the_last_clicks_of_some_sessions():
     dataset = dataset_of([[0, 1], [2, 3, 1], [4, 0]], 5)
     items, offsets = clicks_of(dataset, [1, 0], most=2)

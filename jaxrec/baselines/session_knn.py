@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 
 from jaxrec.baselines.counts import before_others, clicks_so_far, event_counts, filling
-from jaxrec.baselines.sparse_rows import LONGEST, holding, largest, last, pieces
+from jaxrec.baselines.sparse_rows import LONGEST, by_rows, holding, largest, last, pieces
 from jaxrec.data.blocks import SessionBlock, runs
 from jaxrec.data.dataset import Dataset
 
@@ -69,7 +69,7 @@ class SessionKnn:
         running, n_items = _running(block), len(self.fill)
         predictions = len(block.predictions()[0])
         rows = np.append(0, np.cumsum(np.bincount(running.prediction, minlength=predictions)))
-        vectors = sparse.csr_array((running.weight, running.item, rows), shape=(predictions, n_items))
+        vectors = by_rows(running.weight, running.item, rows, n_items)
         work = np.add.reduceat(np.diff(self.recent.indptr)[running.item], rows[:-1])
         parts = [self._scored(vectors[some], some.start, running) for some in pieces(work, CANDIDATES_AT_ONCE)]
         return sparse.vstack(parts, format="csr")

@@ -14,10 +14,19 @@ LONGEST = 200
 with its square, so that one robot would outweigh a million people."""
 
 
+def by_rows(data: np.ndarray, columns: np.ndarray, ends: np.ndarray, n_columns: int) -> sparse.csr_array:
+    """Stored values and their columns, row after row, as a matrix; row r has those from ends[r] to ends[r + 1].
+
+    Where 32 bits can number them they do: SciPy would give every column the 64 bits of `ends`, which a large log has no memory for.
+    """
+    narrow = ends[-1] <= np.iinfo(np.int32).max
+    return sparse.csr_array((data, columns, ends.astype(np.int32) if narrow else ends), shape=(len(ends) - 1, n_columns))
+
+
 def holding(dataset: Dataset, sessions: Sequence[int]) -> sparse.csr_array:
     """1 where a session holds an item, among its last `LONGEST` events, sparse [sessions, items] float32; items in growing order."""
     items, offsets = clicks_of(dataset, sessions, LONGEST)
-    found = sparse.csr_array((np.ones(len(items), np.float32), items, offsets), shape=(len(sessions), dataset.n_items))
+    found = by_rows(np.ones(len(items), np.float32), items, offsets, dataset.n_items)
     found.sum_duplicates()
     found.data[:] = 1
     return found
@@ -26,8 +35,7 @@ def holding(dataset: Dataset, sessions: Sequence[int]) -> sparse.csr_array:
 def only(matrix: sparse.csr_array, kept: np.ndarray) -> sparse.csr_array:
     """The matrix with some of its stored values alone; `kept` is bool, one for each of them."""
     places = np.flatnonzero(kept)
-    ends = np.searchsorted(places, matrix.indptr).astype(matrix.indptr.dtype)
-    return sparse.csr_array((matrix.data[places], matrix.indices[places], ends), shape=matrix.shape)
+    return by_rows(matrix.data[places], matrix.indices[places], np.searchsorted(places, matrix.indptr), matrix.shape[1])
 
 
 def last(matrix: sparse.csr_array, n: int) -> sparse.csr_array:
@@ -84,5 +92,4 @@ def stacked(parts: Iterable[sparse.csr_array], most: int, columns: int) -> spars
         data[end : end + part.nnz], indices[end : end + part.nnz] = part.data, part.indices
         held.append(np.diff(part.indptr))
         end += part.nnz
-    ends = np.cumsum(np.concatenate(held))
-    return sparse.csr_array((data[:end], indices[:end], ends), shape=(len(ends) - 1, columns))
+    return by_rows(data[:end], indices[:end], np.cumsum(np.concatenate(held), dtype=np.int64), columns)
