@@ -92,7 +92,7 @@ def fit_als_session(dataset: Dataset, sessions: Sequence[int]) -> Factors:
 
 
 def _mean_click(vectors: np.ndarray, block: SessionBlock) -> np.ndarray:
-    clicks = session_matrix(block, len(vectors))
+    clicks = _session_clicks(block, len(vectors))
     return clicks @ vectors / clicks.sum(axis=1, dtype=np.float32)[:, None]
 
 
@@ -101,18 +101,18 @@ def _user(users: np.ndarray, block: SessionBlock) -> np.ndarray:
 
 
 def _folded_in(vectors: np.ndarray, shared: np.ndarray, block: SessionBlock) -> np.ndarray:
-    clicks = session_matrix(block, len(vectors)) + history_matrix(block, len(vectors))
+    clicks = _session_clicks(block, len(vectors)) + _history_clicks(block, len(vectors))
     return fold_in(vectors, shared, ALPHA * clicks)
 
 
-def session_matrix(block: SessionBlock, n_items: int) -> sparse.csr_array:
+def _session_clicks(block: SessionBlock, n_items: int) -> sparse.csr_array:
     """How often items were clicked in the session by the time of each prediction, sparse [P, items] float32."""
     prediction, _, item = clicks_so_far(block)
     shape = (len(block.predictions()[0]), n_items)
     return sparse.csr_array((np.ones(len(item), np.float32), (prediction, item)), shape=shape)
 
 
-def history_matrix(block: SessionBlock, n_items: int) -> sparse.csr_array:
+def _history_clicks(block: SessionBlock, n_items: int) -> sparse.csr_array:
     """How often the user of each prediction clicked items before the session, sparse [P, items] float32."""
     row, place = np.nonzero(block.history_items >= 0)
     entries = (block.history_counts[row, place], (row, block.history_items[row, place]))

@@ -10,8 +10,8 @@ from jaxrec.baselines.counts import clicks_of
 from jaxrec.data.dataset import Dataset
 
 LONGEST = 200
-"""Events of a session that neighbours are counted by, its last ones: as long as the longest session of RSC15. The pairs of a session grow
-with its square, so that one robot would outweigh a million people."""
+"""Events of a session that neighbours are counted by, its last ones: people rarely click more. The pairs of a session grow with its
+square: one robot could cost as much as a million people."""
 
 
 def by_rows(data: np.ndarray, columns: np.ndarray, ends: np.ndarray, n_columns: int) -> sparse.csr_array:
