@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from world import dataset_of, random_sessions, written
 
+from jaxrec.compression.rows import ENCODINGS
 from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
@@ -47,6 +48,17 @@ def test_bfloat16_reports_the_share_of_ranks_that_it_changes(trained):
     assert found["markov"] == exact["markov"]
     np.testing.assert_array_equal(read_ranks(ranks_file(workdir, "global"))["global"].values(), ranks[1])
     assert (exact["settings"]["scoring"], found["settings"]["scoring"]) == ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_device_s_precision_is_that_of_its_rows(trained, precision):
+    dataset, workdir = trained
+    found = run_evaluate(dataset, workdir, ("global", "markov"), EvaluateOptions(scoring=precision), overwrite=True)
+    given = scorer("global", dataset, workdir)
+    rows = ENCODINGS[precision](np.asarray(given.params["item_table"])).decoded()
+    expected = rank(dataclasses.replace(given, params={**given.params, "item_table": rows}), dataset, dataset.period("test"))
+    np.testing.assert_array_equal(read_ranks(ranks_file(workdir, "global"))["global"].values(), expected.values())
+    assert found["global"]["ranks_changed"] > 0 and "ranks_changed" not in found["markov"]
 
 
 def test_what_is_kept_gives_the_figures_again(trained):
@@ -104,7 +116,7 @@ def test_the_tables_show_every_model_and_metric(trained):
     assert f"{found['groups']['cold_targets']['recall@20']:.4f}" in text
 
 
-@pytest.mark.parametrize("wrong", [{"ties": "best"}, {"scoring": "float16"}])
+@pytest.mark.parametrize("wrong", [{"ties": "best"}, {"scoring": "float8"}])
 def test_an_unknown_way_to_rank_is_refused(wrong):
     with pytest.raises(InputError, match=f"--{next(iter(wrong))}: expected one of"):
         EvaluateOptions(**wrong)

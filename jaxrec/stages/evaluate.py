@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.baselines.registry import BASELINES
+from jaxrec.compression.rows import as_encoded
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import check_periods
 from jaxrec.errors import InputError
@@ -50,9 +51,10 @@ class EvaluateOptions(Options):
     ties: str = option("standard", "rank among equal scores: best, worst or middle place", choices=TIES)
     scoring: str = option(
         "float32",
-        "precision of the item rows and user vectors that a network's scores are products of; sums are float32. With bfloat16 the share of "
-        "predictions whose standard rank differs from float32's is reported as ranks_changed",
-        choices=("float32", "bfloat16"),
+        "what a network's scores are products of: bfloat16 rows and vectors, or rows and frozen matrices as a device of that --precision "
+        "decodes them (float16, int8); sums are float32. The share of predictions whose standard rank differs from float32's is "
+        "ranks_changed",
+        choices=("float32", "bfloat16", "float16", "int8"),
     )
     listed_predictions: int = option(
         20_000,
@@ -97,8 +99,8 @@ def ranks_file(workdir: Path, name: str) -> Path:
 def _measure(name: str, scorer: Scorer, dataset: Dataset, workdir: Path, options: EvaluateOptions) -> dict[str, Any]:
     test, more = dataset.period("test"), {}
     ranks = rank(scorer, dataset, test)
-    if name in NETWORKS and options.scoring == "bfloat16":
-        exact, scorer = ranks, in_bfloat16(scorer)
+    if name in NETWORKS and options.scoring != "float32":
+        exact, scorer = ranks, _rounded(scorer, options.scoring)
         ranks = rank(scorer, dataset, test)
         more = {"ranks_changed": changed(exact, ranks)}
     if leads():
@@ -113,6 +115,17 @@ def _measure(name: str, scorer: Scorer, dataset: Dataset, workdir: Path, options
         "ci95": ci95(totals),
         "groups": by_group(dataset, ranks, options.ties),
     }
+
+
+def _rounded(scorer: Scorer, scoring: str) -> Scorer:
+    """A network at another precision than float32."""
+    if scoring == "bfloat16":
+        return in_bfloat16(scorer)
+    if isinstance(scorer, WithHistory):
+        return dataclasses.replace(scorer, base=_rounded(scorer.base, scoring))
+    if isinstance(scorer, GlobalScorer):
+        return dataclasses.replace(scorer, params=as_encoded(scorer.params, scorer.model.personal_parts, scoring))
+    return dataclasses.replace(scorer, shared=as_encoded(scorer.shared, (), scoring))
 
 
 def _small(ranks: Ranks) -> Ranks:
