@@ -24,7 +24,7 @@ from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, write_a
 from jaxrec.errors import InputError
 from jaxrec.files import whole_file, write_json
 from jaxrec.learning.losses import MASKED
-from jaxrec.learning.personal_recipe import PersonalOptions
+from jaxrec.learning.personal_recipe import PersonalOptions, UserRunOptions
 from jaxrec.learning.personalize import drawn_offsets
 from jaxrec.learning.step import Rule
 from jaxrec.models.leaves import named
@@ -69,7 +69,7 @@ def export(contents: Contents, options: ExportOptions, folder: Path, items: np.n
       InputError: the converter or the runtime is not installed.
       RuntimeError: the converted model does not compute what JAX computes; nothing is written.
     """
-    began = time.perf_counter()
+    began, options = time.perf_counter(), options.sized_as(PersonalOptions(), UserRunOptions())
     known = contents if items is None else _only(contents, items)
     if options.rows == "streamed":
         known = _only(contents, np.arange(options.streamed_rows) % contents.model.n_items)  # any rows: they are inputs

@@ -5,6 +5,7 @@ What belongs to one user goes beside it, for each user that is asked for: `devic
 user's items, or whose parameters are baked in).
 """
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -32,6 +33,8 @@ from jaxrec.stages.personalize import STORE, load_personal
 from jaxrec.stages.store import improved, open_store
 from jaxrec.stages.train import RESULT as TRAINED
 from jaxrec.stages.train import Trained, fingerprint, load_trained
+
+log = logging.getLogger("jaxrec")
 
 RESULT = Path("device") / MANIFEST
 USERS = Path("device/users")
@@ -84,6 +87,8 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
     if options.rows == "candidates" or options.baked:
         return _own_folder(dataset, workdir, trained, number, options, path)
     manifest, own = _exported(dataset, workdir), _own_parameters(workdir, trained, number)
+    if options.rows == "streamed" != manifest["rows"]:
+        raise InputError(f"--rows=streamed: expected {workdir / RESULT} to be exported so; its rows are {manifest['rows']}")
     state = read_state((workdir / RESULT).parent / PERSONAL, manifest)
     if own is not None:
         (kept, _) = STATE
@@ -118,6 +123,8 @@ def known_items(dataset: Dataset, user: int, candidates: int) -> np.ndarray:
 def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: ExportOptions) -> tuple[Contents, ExportOptions]:
     """What is exported, and the options with every size."""
     training, run, choice = personalized(workdir, trained)
+    if training.personal_dropout_p_embed or training.personal_dropout_p_hidden:
+        log.warning("devices train without the dropout that users were fine-tuned with")
     trained = trained.trains(training.trainable, training.adapter_rank)
     last = int(dataset.offsets[dataset.period("test").start])
     contents = Contents(
