@@ -1,6 +1,9 @@
 """Strict JAX for every test: two CPU devices, rank promotion raises, warnings are errors (see pyproject.toml)."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2").strip()
@@ -8,3 +11,12 @@ os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What was compiled once, later tests and the processes that they start need not compile again. JAX does not write such a folder atomically,
+# so each worker has its own.
+COMPILED = tempfile.mkdtemp(prefix="jaxrec-tests-")
+atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+CACHE = {"compilation_cache_dir": COMPILED, "persistent_cache_min_compile_time_secs": 0.1, "persistent_cache_min_entry_size_bytes": -1}
+for name, value in CACHE.items():
+    jax.config.update(f"jax_{name}", value)
+    os.environ[f"JAX_{name.upper()}"] = str(value)
