@@ -12,6 +12,7 @@ from jaxrec.device.shipped import ExportOptions
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.candidates import CandidateOptions
 from jaxrec.stages.experiment import Plan, run_experiment
 from launch import flags
 
@@ -22,7 +23,7 @@ OVERWRITE = flags.switch("overwrite", "replace stages that were done with other 
 READING, PREPARE, SHOP = (flags.options(kind) for kind in (ReadOptions, PrepareOptions, ShopOptions))
 MODEL, LOSS, OPTIMIZER, RUN = (flags.options(kind) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
 TRAINING, CHOICE, USER_RUN = (flags.options(kind) for kind in (PersonalOptions, ChoiceOptions, UserRunOptions))
-EXPORT, MEASURE = (flags.options(kind) for kind in (ExportOptions, MeasureOptions))
+CANDIDATES, EXPORT, MEASURE = (flags.options(kind) for kind in (CandidateOptions, ExportOptions, MeasureOptions))
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     workdir = flags.required(WORKDIR(), "workdir")
     recipe = Recipe(LOSS(), OPTIMIZER(), RUN())
     personal = PersonalRecipe(TRAINING(), CHOICE(), USER_RUN())
-    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, personal, EXPORT(), MEASURE())
+    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, CANDIDATES(), personal, EXPORT(), MEASURE())
     run_experiment(INPUT(), TEST_INPUT(), workdir, plan, OVERWRITE())
     print((workdir / "report.md").read_text(encoding="utf-8"))
     print(f"The same with plots: {workdir / 'report.html'}")

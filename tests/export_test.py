@@ -31,6 +31,7 @@ from jaxrec.learning.recipe import LossOptions, Recipe, RunOptions
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages import export as stage
+from jaxrec.stages.candidates import CandidateOptions, candidates_of, run_candidates
 from jaxrec.stages.export import export_user, known_items, personalized
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import settings_of
@@ -312,7 +313,7 @@ def test_a_user_s_own_folder_holds_the_user_s_items_and_parameters(run):
     dataset, workdir = run
     options = dataclasses.replace(OPTIONS, rows="candidates", candidates=3, top_k=2)
     (path,), own = export_user(dataset, workdir, IDS[OWN], options)
-    items = known_items(dataset, OWN, 3)
+    items = known_items(dataset, workdir, OWN, 3)
     popular = np.argsort(-dataset.item_counts, kind="stable")[:3]
     assert own and set(items.tolist()) == {*popular.tolist(), 0, 1, 2, 3} and (np.diff(items) > 0).all()
     device, whole = DeviceModel.load(path), DeviceModel.load(workdir / "device")
@@ -321,3 +322,13 @@ def test_a_user_s_own_folder_holds_the_user_s_items_and_parameters(run):
     np.testing.assert_allclose(device.recommend([0], [1, 2]).scores, whole.recommend([0], [1, 2]).scores[:2], atol=1e-5)
     with pytest.raises(InputError, match="--rows=candidates: expected --user"):
         stage.run_export(dataset, workdir, options, overwrite=True)
+
+
+def test_a_user_s_device_knows_the_candidates_that_were_picked(run, tmp_path):
+    dataset, workdir = run
+    shutil.copytree(workdir, tmp_path / "run")
+    run_candidates(dataset, tmp_path / "run", CandidateOptions(candidate_sources=("popularity",), candidates_per_user=(2, 5)))
+    picked = candidates_of(tmp_path / "run", NEW)
+    for most in (1, 4):
+        assert set(known_items(dataset, tmp_path / "run", NEW, most).tolist()) == set(picked[:most].tolist())
+    assert set(known_items(dataset, tmp_path / "run", OWN, 1).tolist()) == {picked[0], 0, 1, 2, 3}

@@ -17,6 +17,7 @@ from jaxrec.learning.mesh import MeshOptions
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.candidates import CandidateOptions
 from jaxrec.stages.evaluate import EvaluateOptions
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,7 @@ OWN = {
     "prepare": ("input test_input dataset overwrite", PrepareOptions, ReadOptions),
     "inspect": ("dataset",),
     "train": ("dataset workdir overwrite", *TRAINING, MeshOptions),
+    "candidates": ("dataset workdir overwrite", CandidateOptions),
     "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
     "personalize": ("dataset workdir overwrite", *PERSONAL, MeshOptions),
     "export": ("dataset workdir overwrite user", ExportOptions),
@@ -35,7 +37,7 @@ OWN = {
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",
-        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, *PERSONAL, ExportOptions, MeasureOptions),
+        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, CandidateOptions, *PERSONAL, ExportOptions, MeasureOptions),
     ),
 }
 

@@ -45,6 +45,7 @@ def fake_run(workdir: Path, users: int = 400, seed: int = 0, **settings) -> Path
         workdir / "evaluation" / "metrics.json",
         {**models, "seconds": 41.0, "settings": {"model": ["popularity", "markov", "item_knn"]}},
     )
+    put(workdir / "candidates" / "metrics.json", fake_candidates())
     put(workdir / "personal" / "metrics.json", fake_personal(log))
     log.to_parquet(workdir / "personal" / "users.parquet")
     put(
@@ -103,6 +104,16 @@ def curve(recall: float) -> dict:
     """Metrics at every cutoff, rising to `recall` at 20."""
     values = {f"recall@{k}": recall * math.log1p(k) / math.log1p(20) for k in CUTOFFS}
     return values | {f"mrr@{k}": value * 0.45 for k, value in zip(CUTOFFS, values.values(), strict=True)} | {"predictions": 9_500}
+
+
+def fake_candidates() -> dict:
+    groups = ("all", "old", "new")
+    lists = {"100": 0.311, "500": 0.472}
+    return {
+        **{"users": 400, "users_with_history": 377, "lists": [100, 500], "predictions": {"all": 5_600, "old": 5_600, "new": 0}},
+        "recall": {n: {group: {"union": value, "item_knn": value / 2} for group in groups} for n, value in lists.items()},
+        **{"own_beyond": {"100": 8.6, "500": 4.7}, "seconds": 1.5, "settings": {"candidates_per_user": [100, 500]}},
+    }
 
 
 def fake_personal(log: pd.DataFrame) -> dict:
@@ -204,7 +215,10 @@ def test_every_figure_stands_under_its_key(run):
     assert found["global"]["recall@20"] == pytest.approx(0.281) and found["global"]["train_events_per_s"] == 812_345.6
     assert found["personal"]["personal_bytes_per_user"] == 283_904 and found["personal"]["users"] == 400
     assert found["device"] == {"model_bytes": 512_344, **DEVICE}
-    assert found["environment"]["stage_seconds"] == dict(prepare=3.2, train=88.0, evaluate=41.0, personalize=12.0, export=9.5, measure=21.0)
+    assert found["environment"]["stage_seconds"] == {
+        **{"prepare": 3.2, "train": 88.0, "candidates": 1.5, "evaluate": 41.0},
+        **{"personalize": 12.0, "export": 9.5, "measure": 21.0},
+    }
     json.dumps(found, allow_nan=False)
 
 
@@ -255,7 +269,10 @@ def test_users_without_a_prediction_are_left_out(run):
 
 @pytest.mark.parametrize(
     ("stage", "part"),
-    [("dataset", "dataset"), ("train", "global"), ("evaluation", "evaluation"), ("personal", "personal"), ("device", "device")],
+    [
+        *(("dataset", "dataset"), ("train", "global"), ("candidates", "candidates")),
+        *(("evaluation", "evaluation"), ("personal", "personal"), ("device", "device")),
+    ],
 )
 def test_a_stage_that_did_not_run_is_null_and_left_out(run, stage, part):
     shutil.rmtree(run / stage)
@@ -270,6 +287,25 @@ def test_sections_of_missing_stages_are_left_out(run):
     text = write_report([run]) and (run / "report.md").read_text()
     assert "## On the device" not in text and "## Users" not in text and "## The whole test period" in text
     assert "personal models were not trained" in text
+
+
+def test_candidates_are_shown_with_their_bytes_where_rows_have_a_length(run, tmp_path):
+    text = write_report([run]) and (run / "report.md").read_text()
+    assert "## Candidates" in text and "source: item_knn" in text and "|   31.1 % |   31.1 % |        – |" in text and "| bytes" not in text
+    weighed = fake_run(tmp_path / "weighed", embedding_dim=64)
+    found = write_report([weighed])["candidates"]["bytes"]
+    assert found["pull"]["float32"]["100"] == 100 * (64 * 4 + 8) and found["model"] == 512_344
+    text = (weighed / "report.md").read_text()
+    assert "26.4 kB (19.7x less)" in text and "| whole model file" in text
+    shutil.rmtree(weighed / "candidates")
+    assert write_report([weighed]) and "## Candidates" not in (weighed / "report.md").read_text()
+
+
+def test_models_ranked_within_candidates_do_not_pass_for_others(run):
+    change(run / "evaluation" / "metrics.json", settings={"rank_within": "candidates"}, **{"global": curve(0.5)})
+    text = write_report([run]) and (run / "report.md").read_text()
+    rows = [line.split("|")[1].strip() for line in text.split("## The whole test period")[1].split("## ")[0].splitlines() if "|" in line]
+    assert {"global", "global, within candidates", "markov, within candidates"} < set(rows) and "markov" not in rows
 
 
 def test_a_log_without_users_has_no_personal_part(run):
@@ -301,6 +337,7 @@ def test_dataset_elsewhere(run, tmp_path):
     "name",
     [
         *("dataset/manifest.json", "train/metrics.json", "train/metrics.jsonl", "evaluation/metrics.json", "personal/metrics.json"),
+        "candidates/metrics.json",
         *("personal/users.parquet", "device/manifest.json", "device/measurement.json"),
     ],
 )

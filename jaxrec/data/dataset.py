@@ -71,8 +71,11 @@ class Dataset:
         """Item indices of one session, [events of the session]."""
         return self.items[self.offsets[number] : self.offsets[number + 1]]
 
-    def of_behaviors(self, names: Collection[str]) -> np.ndarray:
+    def of_behaviors(self, names: Collection[str], option: str = "train_behaviors") -> np.ndarray:
         """Which events have one of the named behaviours, [events] bool.
+
+        Args:
+          option: what named them, for the error.
 
         Raises:
           InputError: the log has no such behaviour.
@@ -81,6 +84,6 @@ class Dataset:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise InputError(
-                f"--train_behaviors: expected behaviours of the dataset ({', '.join(known) or 'it has none'}); got {', '.join(unknown)}"
+                f"--{option}: expected behaviours of the dataset ({', '.join(known) or 'it has none'}); got {', '.join(unknown)}"
             )
         return np.isin(self.behaviors, [known.index(name) for name in names])

@@ -15,6 +15,7 @@ import numpy as np
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.own_history import filled_up, own_items
 from jaxrec.evaluation.scorer import Scorer
+from jaxrec.evaluation.within import WithinCandidates
 from jaxrec.models.history import with_bonus
 from jaxrec.models.recommender import Model, Params
 
@@ -103,7 +104,7 @@ class WithHistory:
 
 def in_bfloat16(scorer: Scorer) -> Scorer:
     """The scorer with products of bfloat16 rows and vectors, summed in float32; one without a network comes back as it is."""
-    if isinstance(scorer, WithHistory):
+    if isinstance(scorer, WithHistory | WithinCandidates):
         return dataclasses.replace(scorer, base=in_bfloat16(scorer.base))
     if not hasattr(scorer, "scored"):
         return scorer

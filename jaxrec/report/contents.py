@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from jaxrec.report.account import data, dropped, environment, seconds, settings
+from jaxrec.report.candidates import candidates
 from jaxrec.report.headline import headline, notes
 from jaxrec.report.outcome import device, test_period, training
 from jaxrec.report.personal import chosen, groups, models, own_events, users
@@ -12,7 +13,8 @@ from jaxrec.report.tables import table
 
 def sections(runs: Runs) -> list[Section]:
     """Every part that the runs have figures for, the most important first."""
-    builders = (models, groups, users, own_events, chosen, test_period, training, device, data, dropped, environment, seconds, settings)
+    findings = (models, groups, users, own_events, chosen, test_period, candidates, training, device)
+    builders = (*findings, data, dropped, environment, seconds, settings)
     return [section for builder in builders if (section := builder(runs)) is not None]
 
 

@@ -14,11 +14,16 @@ def test_period(runs: Runs) -> Section | None:
     found = joined(runs, _test_table)
     if found is None:
         return None
-    return Section("The whole test period", "Every model ranks the whole catalogue after every event of every test session.", (found,))
+    text = (
+        "Every model ranks the whole catalogue after every event of every test session; within candidates, where a row says so, any other "
+        "target is a miss."
+    )
+    return Section("The whole test period", text, (found,))
 
 
 def _test_table(summary: dict) -> Table | None:
-    models = dict(summary["evaluation"] or {})
+    within = summary["settings"].get("evaluate", {}).get("rank_within") == "candidates"
+    models = {f"{name}, within candidates" if within else name: one for name, one in (summary["evaluation"] or {}).items()}
     if summary["global"] is not None:
         models = {"global": summary["global"]} | {name: figures for name, figures in models.items() if name != "global"}
     keys = [key for key in CUTOFFS if any(key in figures for figures in models.values())]

@@ -40,6 +40,10 @@ PERSONAL = {
     "trials": [dict.fromkeys(("learning_rate", "epochs", "fall_of_loss", "error"), NUMBER)],
     "planning": dict.fromkeys(("shapes", "users", "steps_read", "steps", "padding"), NUMBER),
 }
+CANDIDATES = {
+    **{"users": NUMBER, "users_with_history": NUMBER, "lists": [NUMBER], "predictions": {"*": NUMBER}},
+    **{"recall": {"*": {"*": {"*": NUMBER}}}, "own_beyond": {"*": NUMBER}},
+}
 DEVICE = {"model_bytes": NUMBER}
 RESULT_COLUMNS = ("fine_tuned_recall@20", "before_recall@20", "after_recall@20")
 USER_COLUMNS = ("user", "own_events", "predictions", "trained", "fallback", *RESULT_COLUMNS)
@@ -54,6 +58,7 @@ class Results:
       dataset: the dataset's manifest.
       train: figures of the global model over the whole test.
       history: what training logged, one object per line, in order; empty where there is no log.
+      candidates: their recall, and how many there are.
       evaluation: figures of other models over the whole test.
       personal: figures over the users with a test prediction; None also for a log without users.
       users: one row for each of those users.
@@ -66,6 +71,7 @@ class Results:
     dataset: dict | None
     train: dict | None
     history: list[dict]
+    candidates: dict | None
     evaluation: dict | None
     personal: dict | None
     users: pd.DataFrame | None
@@ -86,17 +92,18 @@ def read_results(workdir: Path, dataset_folder: Path | None = None) -> Results:
     export = _stage(workdir / "device" / "manifest.json", "device manifest", {})
     measurement = _stage(workdir / "device" / "measurement.json", "device measurement", {})
     train = _stage(workdir / "train" / "metrics.json", "result of training", TRAIN)
+    candidates = _stage(workdir / "candidates" / "metrics.json", "result of `candidates`", CANDIDATES)
     evaluation = _evaluation(workdir / "evaluation" / "metrics.json")
     personal_run, personal, users = _personal(workdir / "personal")
     dataset = _dataset(workdir, dataset_folder)
-    if all(found is None for found in (dataset, train, evaluation, personal_run, export, measurement)):
-        raise InputError(f"{workdir}: expected results of train, evaluate, personalize, export or measure; found none")
+    if all(found is None for found in (dataset, train, candidates, evaluation, personal_run, export, measurement)):
+        raise InputError(f"{workdir}: expected results of train, candidates, evaluate, personalize, export or measure; found none")
     _check_chain(
         workdir, {"train": train, "evaluation": evaluation, "personal": personal_run, "export": export, "measurement": measurement}
     )
     history = [] if train is None else read_history(workdir / "train" / "metrics.jsonl")
     device = _device(workdir / "device" / "manifest.json", export, measurement)
-    return Results(workdir, dataset, train, history, evaluation, personal, users, personal_run, device, export, measurement)
+    return Results(workdir, dataset, train, history, candidates, evaluation, personal, users, personal_run, device, export, measurement)
 
 
 def read_history(path: Path) -> list[dict]:

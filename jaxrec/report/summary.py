@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxrec.device.delivery import delivery_bytes
 from jaxrec.evaluation.groups import OWN_EVENTS, bin_label
 from jaxrec.evaluation.intervals import intervals
+from jaxrec.report.account import flat
 from jaxrec.report.environment import environment
 from jaxrec.report.results import DATASET, Results, read_results
 
@@ -35,6 +37,7 @@ def summary_of(results: Results) -> dict[str, Any]:
         "workdir": str(results.workdir),
         "dataset": _dataset(results.dataset),
         "global": None if results.train is None else _without(results.train, "seconds", "settings"),
+        "candidates": _candidates(results),
         "evaluation": None if results.evaluation is None else results.evaluation["models"],
         "personal": _personal(results),
         "device": _device(results),
@@ -79,6 +82,18 @@ def _dataset(manifest: dict | None) -> dict | None:
     return {key: manifest[key] for key in (*DATASET, *DATASET_EXTRAS) if key in manifest}
 
 
+def _candidates(results: Results) -> dict | None:
+    """What they are worth and, where a model says how long rows are, what they weigh."""
+    if results.candidates is None:
+        return None
+    found = _without(results.candidates, "seconds", "settings", "inputs")
+    dim = flat((results.train or {}).get("settings", {})).get("embedding_dim")
+    if dim is None or results.dataset is None:
+        return found
+    whole = {} if results.device is None else {"model": results.device["model_bytes"]}
+    return {**found, "bytes": delivery_bytes(results.dataset["items"], dim, found["lists"]) | whole}
+
+
 def _personal(results: Results) -> dict | None:
     if results.personal is None:
         return None
@@ -98,6 +113,7 @@ def _runs(results: Results) -> dict[str, dict]:
     runs = {
         "prepare": results.dataset,
         "train": results.train,
+        "candidates": results.candidates,
         "evaluate": results.evaluation,
         "personalize": results.personal_run,
         "export": results.export,

@@ -8,7 +8,7 @@ evaluation/ranks/MODEL.npz    its ranks, for comparisons with any model of any r
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import remove_folder, sha256
 from jaxrec.learning.processes import leads
 from jaxrec.options import Options, option
+from jaxrec.stages.candidates import RESULT as CANDIDATES
+from jaxrec.stages.candidates import load_candidates, ranking_of_all, ranking_within
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.personalize import STORE, load_personal
 from jaxrec.stages.store import StoredScorer, improved, open_store, write_ranks
-from jaxrec.stages.train import Trained, blocks_for, fingerprint, load_trained, rank
+from jaxrec.stages.train import Trained, blocks_for, fingerprint, load_trained
 
 RESULT = Path("evaluation/metrics.json")
 RANKS = Path("evaluation/ranks")
@@ -56,6 +58,12 @@ class EvaluateOptions(Options):
         "ranks_changed",
         choices=("float32", "bfloat16", "float16", "int8"),
     )
+    rank_within: str = option(
+        "catalogue",
+        "items that compete: all, or each user's candidates, own earlier items and those of the running session (candidates), where any "
+        "other target is a miss",
+        choices=("catalogue", "candidates"),
+    )
     listed_predictions: int = option(
         20_000,
         "about how many predictions, of sessions spread over the test, say coverage@20 and popularity@20; their number is `lists`",
@@ -69,7 +77,8 @@ def run_evaluate(
     """Metrics of every named model over the test period; also written to `workdir`/evaluation/metrics.json.
 
     Raises:
-      InputError: an unknown model, one that was not trained yet, or a session of the dataset that starts outside its period.
+      InputError: an unknown model, one that was not trained yet, candidates that were not picked, or a session of the dataset that starts
+        outside its period.
     """
     check_periods(dataset)
     for name in names or [""]:
@@ -82,11 +91,15 @@ def run_evaluate(
         if "personal" in names:
             load_personal(workdir, trained)
             inputs["personal models"] = sha256(workdir / PERSONAL)
+    if options.rank_within == "candidates":
+        load_candidates(workdir, dataset)
+        inputs["candidates"] = sha256(workdir / CANDIDATES)
 
     def work() -> dict:
         if leads():
             remove_folder(workdir / RANKS)  # of models that are no longer asked for
-        return {name: _measure(name, scorer(name, dataset, workdir, trained), dataset, workdir, options) for name in names}
+        limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
+        return {name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, workdir, options) for name in names}
 
     return once(workdir / RESULT, {"model": list(names), **settings_of(options)}, inputs, overwrite, work)
 
@@ -96,12 +109,14 @@ def ranks_file(workdir: Path, name: str) -> Path:
     return workdir / RANKS / f"{name}.npz"
 
 
-def _measure(name: str, scorer: Scorer, dataset: Dataset, workdir: Path, options: EvaluateOptions) -> dict[str, Any]:
+def _measure(
+    name: str, scorer: Scorer, ranked: Callable[[Scorer], Ranks], dataset: Dataset, workdir: Path, options: EvaluateOptions
+) -> dict[str, Any]:
     test, more = dataset.period("test"), {}
-    ranks = rank(scorer, dataset, test)
+    ranks = ranked(scorer)
     if name in NETWORKS and options.scoring != "float32":
         exact, scorer = ranks, _rounded(scorer, options.scoring)
-        ranks = rank(scorer, dataset, test)
+        ranks = ranked(scorer)
         more = {"ranks_changed": changed(exact, ranks)}
     if leads():
         write_ranks(ranks_file(workdir, name), {name: _small(ranks)})
@@ -121,7 +136,7 @@ def _rounded(scorer: Scorer, scoring: str) -> Scorer:
     """A network at another precision than float32."""
     if scoring == "bfloat16":
         return in_bfloat16(scorer)
-    if isinstance(scorer, WithHistory):
+    if hasattr(scorer, "base"):
         return dataclasses.replace(scorer, base=_rounded(scorer.base, scoring))
     if isinstance(scorer, GlobalScorer):
         return dataclasses.replace(scorer, params=as_encoded(scorer.params, scorer.model.personal_parts, scoring))

@@ -1,4 +1,4 @@
-"""The whole job in one call: log -> dataset -> global model -> personal models -> TFLite -> measured report."""
+"""The whole job in one call: log -> dataset -> global model -> candidates -> personal models -> TFLite -> measured report."""
 
 import dataclasses
 import importlib.util
@@ -21,6 +21,7 @@ from jaxrec.evaluation.scorer import Scorer
 from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.recipe import Recipe
 from jaxrec.models.recommender import Model, ModelOptions
+from jaxrec.stages.candidates import CandidateOptions, run_candidates
 from jaxrec.stages.evaluate import USUAL, run_evaluate
 from jaxrec.stages.export import run_export
 from jaxrec.stages.measure import run_measure
@@ -42,6 +43,7 @@ class Plan:
     shop: ShopOptions = ShopOptions()
     model: ModelOptions = ModelOptions()
     recipe: Recipe = Recipe()
+    candidates: CandidateOptions = CandidateOptions()
     personal: PersonalRecipe = PersonalRecipe()
     export: ExportOptions = ExportOptions()
     measure: MeasureOptions = MeasureOptions()
@@ -59,22 +61,27 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     """
     _check(plan)
     shop = None if inputs else draw(plan.shop)
-    log.info("1/7 prepare")
+    log.info("1/8 prepare")
     dataset = _prepare(inputs, test_inputs, workdir, plan, shop, overwrite)
-    log.info("2/7 train")
+    log.info("2/8 train")
     run_train(dataset, workdir, plan.model, plan.recipe, overwrite)
-    log.info("3/7 evaluate")
+    if dataset.n_users:
+        log.info("3/8 candidates")
+        run_candidates(dataset, workdir, plan.candidates, overwrite)
+    else:
+        log.info("3/8 candidates are left out: the log names no users")
+    log.info("4/8 evaluate")
     run_evaluate(dataset, workdir, plan.models, overwrite=overwrite)
-    log.info("4/7 personalize")
+    log.info("5/8 personalize")
     run_personalize(dataset, workdir, plan.personal, overwrite, {} if shop is None else _best_rankers(shop, dataset))
     if missing := [package for package in DEVICE_PACKAGES if importlib.util.find_spec(package) is None]:
-        log.warning("5/7 export and 6/7 measure are left out: %s not installed (pip install jaxrec[device])", " and ".join(missing))
+        log.warning("6/8 export and 7/8 measure are left out: %s not installed (pip install jaxrec[device])", " and ".join(missing))
     else:
-        log.info("5/7 export")
+        log.info("6/8 export")
         run_export(dataset, workdir, plan.export, overwrite)
-        log.info("6/7 measure")
+        log.info("7/8 measure")
         run_measure(workdir, plan.measure, overwrite)
-    log.info("7/7 report")
+    log.info("8/8 report")
     return write_report([workdir])
 
 

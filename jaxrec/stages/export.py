@@ -26,6 +26,7 @@ from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Params
 from jaxrec.options import Options
+from jaxrec.stages.candidates import candidates_of
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
@@ -98,7 +99,7 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
     if manifest["rows"] == "streamed":
         exported = _options(ExportOptions, manifest["settings"])
         paths.append(path.with_name(f"{path.name}.rows.npz"))
-        items = known_items(dataset, number, exported.candidates)
+        items = known_items(dataset, workdir, number, exported.candidates)
         write_rows(*_contents(dataset, workdir, trained, exported), items, manifest, paths[1])
     return UserExport(paths, own is not None)
 
@@ -106,18 +107,22 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
 def _own_folder(dataset: Dataset, workdir: Path, trained: Trained, user: int, options: ExportOptions, path: Path) -> UserExport:
     own = _own_parameters(workdir, trained, user)
     contents, sized = _contents(dataset, workdir, trained, options)
-    items = known_items(dataset, user, options.candidates) if options.rows == "candidates" else None
+    items = known_items(dataset, workdir, user, options.candidates) if options.rows == "candidates" else None
     with whole_folder(path) as partial:
         export(contents._replace(personal=own), sized, partial, items)
     return UserExport([path], own is not None)
 
 
-def known_items(dataset: Dataset, user: int, candidates: int) -> np.ndarray:
-    """What a device that does not know all items gets: the most popular ones and the user's own before the test, in ascending order."""
-    popular = np.argsort(-dataset.item_counts, kind="stable")[:candidates]
+def known_items(dataset: Dataset, workdir: Path, user: int, most: int) -> np.ndarray:
+    """What a device that does not know all items gets, in ascending order: candidates, and the user's own items before the test.
+
+    Candidates are those that were picked for the user, as many as the device ranks at a time, or the most popular items where none were.
+    """
+    picked = candidates_of(workdir, user)
+    candidates = (np.argsort(-dataset.item_counts, kind="stable") if picked is None else picked)[:most]
     sessions = Histories(dataset).sessions_of(user, dataset.period("test").start)
     own = [dataset.items[dataset.offsets[session] : dataset.offsets[session + 1]] for session in sessions]
-    return np.unique(np.concatenate([popular, *own]))
+    return np.unique(np.concatenate([candidates, *own]))
 
 
 def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: ExportOptions) -> tuple[Contents, ExportOptions]:
