@@ -112,7 +112,7 @@ def test_the_tables_show_every_model_and_metric(trained):
     found = read_json(workdir / "evaluation/metrics.json", "evaluation")["markov"]
     low, high = found["ci95"]["recall@20"]
     assert f"| markov | {found['recall@20']:.4f} [{low:.4f}, {high:.4f}] |" in text
-    assert all(f"| {name} " in text for name in ("recall@50", "ndcg@1", "hot targets", "position 3-4"))
+    assert all(f"| {name} " in text for name in ("Recall@50", "NDCG@5", "hot targets", "position 3-4"))
     assert f"{found['groups']['cold_targets']['recall@20']:.4f}" in text
 
 

@@ -8,6 +8,7 @@ from jaxrec.errors import InputError
 from jaxrec.learning.personal_recipe import PersonalOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
+from jaxrec.report.environment import environment
 from jaxrec.stages.once import once, settings_of
 
 
@@ -32,7 +33,8 @@ def stage(tmp_path):
 
 def test_the_second_run_gives_what_the_first_wrote(stage, caplog):
     first = stage.run()
-    assert first == {"done": 1, "seconds": first["seconds"], "settings": {"epochs": 3}, "inputs": {"dataset": "abc"}}
+    about = {"seconds": first["seconds"], "environment": environment()}
+    assert first == {"done": 1, "settings": {"epochs": 3}, "inputs": {"dataset": "abc"}, **about}
     assert first["seconds"] >= 0
     with caplog.at_level("INFO", "jaxrec"):
         assert stage.run() == stage.run(overwrite=True) == first == json.loads(stage.result.read_text())
@@ -57,6 +59,12 @@ def test_other_settings_or_inputs_are_refused_unless_overwritten(stage, changed,
     assert (stage.done, stage.result.read_bytes()) == (1, before)
     assert stage.run(**changed, overwrite=True)["done"] == 2
     assert stage.run(**changed)["done"] == 2
+
+
+def test_another_machine_does_not_do_it_again(stage, monkeypatch):
+    first = stage.run()
+    monkeypatch.setattr("jaxrec.stages.once.environment", lambda: {"device": "another"})
+    assert stage.run() == first and stage.done == 1
 
 
 def test_work_that_fails_leaves_no_result(stage):

@@ -3,6 +3,7 @@
 import tflite_needed  # noqa: F401, I001
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from jaxrec.data.dataset import PERIODS
 from jaxrec.data.storage import load_dataset
 from jaxrec.device.runtime import DeviceModel
+from jaxrec.report.account import commands
 from jaxrec.stages.evaluate import scorer
 from jaxrec.stages.train import load_trained
 
@@ -115,6 +117,14 @@ def test_what_devices_ship_can_be_evaluated_from_the_store(workdir, report):
     dataset = load_dataset(workdir / "dataset")
     found = metrics(rank(scorer("personal", dataset, workdir), dataset, dataset.period("test")))
     assert found["recall@20"] == pytest.approx(report["personal"]["after"]["recall@20"])
+
+
+@pytest.mark.parametrize("stage", ["prepare", "measure"])
+def test_the_commands_of_the_report_run_when_pasted(workdir, report, stage):
+    lines = {line.split()[2]: line for line in commands(report)}
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(lines[f"launch.{stage}"], shell=True, cwd=workdir, env=os.environ | paths, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.rstrip().endswith("kept"), done.stderr
 
 
 def test_a_second_run_keeps_everything_and_other_options_need_overwrite(workdir):

@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,11 +41,8 @@ def fake_run(workdir: Path, users: int = 400, seed: int = 0, **settings) -> Path
     put(workdir / "train" / "metrics.json", {**curve(0.281), **fake_training(), "settings": {"train": {"epochs": 5, **settings}}})
     history = [json.dumps(line) for line in fake_history()]
     (workdir / "train" / "metrics.jsonl").write_text("\n".join(history) + "\n")
-    models = {name: curve(top) for name, top in (("popularity", 0.02), ("markov", 0.243), ("item_knn", 0.251))}
-    put(
-        workdir / "evaluation" / "metrics.json",
-        {**models, "seconds": 41.0, "settings": {"model": ["popularity", "markov", "item_knn"]}},
-    )
+    models = {name: evaluated(top) for name, top in (("popularity", 0.02), ("markov", 0.243), ("item_knn", 0.251))}
+    put(workdir / "evaluation" / "metrics.json", {**models, "seconds": 41.0, "settings": {"model": [*models]}})
     put(workdir / "candidates" / "metrics.json", fake_candidates())
     put(workdir / "personal" / "metrics.json", fake_personal(log))
     log.to_parquet(workdir / "personal" / "users.parquet")
@@ -116,6 +114,14 @@ def fake_candidates() -> dict:
     }
 
 
+def evaluated(recall: float) -> dict:
+    """What is known of a model today: an interval of a tenth either way, and two parts of the test where it is twice and half as good."""
+    found = curve(recall) | {"ndcg@20": recall / 2, "mean_rank": 30 / recall, "coverage@20": 0.4, "popularity@20": 0.9}
+    limits = {key: [0.9 * found[key], 1.1 * found[key]] for key in ("recall@20", "mrr@20", "ndcg@20")}
+    groups = {"hot_targets": curve(2 * recall) | {"predictions": 3_100}, "new_users": curve(recall / 2) | {"predictions": 6_400}}
+    return found | {"ci95": limits, "groups": groups, "clusters": 400, "lists": 5_000}
+
+
 def fake_personal(log: pd.DataFrame) -> dict:
     baselines = {"markov": 0.244, "user_history": 0.295, "markov_user_history": 0.301}
     return {
@@ -181,7 +187,7 @@ def run(tmp_path: Path) -> Path:
 class Page(html.parser.HTMLParser):
     """What a browser would see: open tags, attributes, text."""
 
-    VOID = ("meta", "link", "br", "img", "path", "use", "rect")
+    VOID = ("meta", "link", "wbr")
 
     def __init__(self, text: str):
         super().__init__()
@@ -192,7 +198,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += attrs
-        if tag not in ("meta", "link"):
+        if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -474,10 +480,19 @@ def test_a_better_baseline_is_not_hidden(run):
     assert any("user_history, reaches Recall@20 0.9000: more than what is shipped" in note for note in notes(summarise(run)))
 
 
+def test_a_better_model_over_the_whole_test_is_not_hidden(run):
+    assert not any("whole test period" in note for note in notes(summarise(run))), "the global model is the best of them"
+    change(run / "evaluation" / "metrics.json", item_knn=evaluated(0.3), markov=evaluated(0.4))
+    assert not any("whole test period" in note for note in notes(summarise(run))), "markov stands among the baselines over the users"
+    change(run / "evaluation" / "metrics.json", item_knn=evaluated(0.5))
+    assert any("item_knn has the highest Recall@20, 0.5000" in note for note in notes(summarise(run)))
+
+
 OFF = [0.0] * len(FEATURES)
 CASES_OF_SHIPPING = {
     "without the prior": ({"history": OFF}, "personal models beat the global one"),
     "without networks": ({"fine_tuned_is_used": False}, "global models with the user's own history beat the global one"),
+    "both": ({}, "personal models with the user's own history beat the global one"),
     "all fell back": ({"users_fallback": 1.0}, "global models with the user's own history beat the global one"),
     "nothing": ({"fine_tuned_is_used": False, "history": OFF}, "nothing personal is shipped"),
 }
@@ -500,6 +515,54 @@ def test_the_headline_names_what_is_shipped(run, changed, words):
 def test_warnings_about_the_data_are_shown(run):
     change(run / "dataset" / "manifest.json", warnings=["every session has one event"])
     assert "every session has one event" in markdown({"shop": summarise(run)})
+
+
+# The whole test period
+
+
+def test_models_stand_by_recall_with_their_intervals(run):
+    text = part(run, "The whole test period")
+    assert re.findall(r"^\| (\w+) +\| +0", text, re.MULTILINE) == ["global", "item_knn", "markov", "popularity"]
+    assert re.search(r"\| item_knn +\| 0\.2510 \[0\.2259, 0\.2761\] \|", text) and "bootstrap over 400 users" in text
+    assert re.search(r"\| global +\| +0\.2810 \| .*– \|", text), "only trained, not evaluated: what is known of it and no more"
+
+
+def test_parts_of_the_test_stand_by_model(run):
+    text = part(run, "The whole test period")
+    assert re.search(r"\| Recall@20 of +\| predictions \| global \| item_knn \| markov \| popularity \|", text)
+    assert re.search(r"\| hot targets +\| +3,100 \| +– \| +0\.5020 \| 0\.4860 \|", text)
+    assert re.search(r"\| new users +\| +6,400 \| +– \| +0\.1255 \|", text)
+
+
+def test_what_was_evaluated_replaces_what_training_said(run):
+    change(run / "evaluation" / "metrics.json", **{"global": evaluated(0.282)})
+    text = part(run, "The whole test period")
+    assert "| 0.2820 [0.2538, 0.3102] |" in text and "what devices ship" not in text
+    change(run / "evaluation" / "metrics.json", personal=evaluated(0.3))
+    assert "personal is what devices ship" in part(run, "The whole test period")
+
+
+def test_an_evaluation_of_an_older_form_still_reports(run):
+    put(run / "evaluation" / "metrics.json", {"markov": curve(0.243), "item_knn": curve(0.3), "seconds": 41.0})
+    text = part(run, "The whole test period")
+    assert re.search(r"\| model +\| Recall@20 \| MRR@20 \| predictions \|", text), "columns that no model fills are left out"
+    assert "[" not in text and "Recall@20 of" not in text and "bootstrap" not in text
+    assert re.search(r"\| Recall@5 +\| +0\.1766 \|", text), "0.3 ln(6) / ln(21)"
+
+
+def test_models_of_several_runs_stand_by_recall_too(run, tmp_path):
+    other = fake_run(tmp_path / "other")
+    change(other / "evaluation" / "metrics.json", session_knn=evaluated(0.27))
+    text = markdown({"shop": summarise(run), "other": summarise(other)}).partition("## The whole test period\n")[2]
+    assert re.findall(r"^\| (\w+) +\| [^|]*\| [^|]*\| [^|]*\| [^|]*\|$", text, re.MULTILINE)[1:6] == [
+        *("global", "session_knn", "item_knn", "markov", "popularity")
+    ]
+    assert "| other: session_knn |" in text and text.count("bootstrap over 400 users") == 1
+
+
+def part(run: Path, title: str) -> str:
+    """A section of the report."""
+    return markdown({"shop": summarise(run)}).partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 # Tables
@@ -550,7 +613,13 @@ def test_join_fills_what_a_run_lacks():
 
 
 def test_settings_become_the_flags_of_each_command(run):
+    change(run / "dataset" / "manifest.json", inputs=[{"name": "a b.csv", "bytes": 1}, {"name": "c.csv", "bytes": 1}])
     found = {line.split()[2]: line for line in commands(summarise(run))}
+    assert [*found] == [f"launch.{name}" for name in ("prepare", "train", "candidates", "personalize", "evaluate", "export", "measure")]
+    words = {name: shlex.split(line.replace("\\\n", "")) for name, line in found.items()}
+    assert words["launch.prepare"][3:5] == ["--input=a b.csv,c.csv", f"--dataset={run / 'dataset'}"], "spaces are quoted"
+    places = [f"--dataset={run / 'dataset'}", f"--workdir={run}"]
+    assert words["launch.train"][3:5] == places and words["launch.measure"][3:4] == places[1:]
     assert "--epochs=5" in found["launch.train"] and "--own_replay" in found["launch.personalize"]
     assert "--model=popularity,markov,item_knn" in found["launch.evaluate"]
     assert "behaviors" not in found["launch.prepare"], "None is the absence of a flag"
@@ -570,7 +639,7 @@ def test_the_page_is_whole_and_loads_nothing(run):
     write_report([run])
     text = (run / "report.html").read_text()
     page = Page(text)
-    assert page.open == [] and page.tags.count("svg") == 4 and page.tags.count("h1") == 1
+    assert page.open == [] and page.tags.count("svg") == 6 and page.tags.count("h1") == 1
     assert not re.search(r"https?://|@import|<script", text)
     loads = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data")]
     assert all(value.startswith(("#", "data:")) for value in loads)
@@ -578,6 +647,19 @@ def test_the_page_is_whole_and_loads_nothing(run):
     assert len(ids) == len(set(ids)), "two plots share an id"
     links = [value[1:] for value in loads if value.startswith("#")] + re.findall(r"url\(#([^)]+)\)", text)
     assert set(links) <= set(ids), "a plot points to a part that is not there"
+
+
+def test_the_page_says_what_report_json_says(run):
+    change(run / "evaluation" / "metrics.json", **{"global": evaluated(0.2811)})
+    found, shown = write_report([run]), Page((run / "report.html").read_text()).texts
+    text = re.sub(r"\s+", " ", " ".join(shown))
+    for one in found["evaluation"].values():
+        for key, (low, high) in one["ci95"].items():
+            assert f"{one[key]:.4f} [{low:.4f}, {high:.4f}]" in text
+        assert f"{one['mean_rank']:,.0f}" in shown and all(f"{group['recall@20']:.4f}" in shown for group in one["groups"].values())
+    personal = found["personal"]
+    figures = [*(personal[of][key] for of in ("before", "fine_tuned", "after") for key in ("recall@20", "mrr@20"))]
+    assert all(f"{value:.4f}" in shown for value in figures)
 
 
 def test_the_page_escapes_what_the_data_says(tmp_path):
@@ -600,7 +682,7 @@ def test_plots_take_their_colours_from_the_page(run):
 def test_histogram_of_users_who_all_stay_the_same():
     same = pd.DataFrame({"before_recall@20": [0.5, 0.0], "after_recall@20": [0.5, 0.0]})
     assert "no change: 100%" in gain_histogram({"run": same})
-    assert plots({}, {}, {}) == {}
+    assert plots({}, {}, {}, {}) == {}
 
 
 def test_reports_of_the_same_files_are_the_same(run):
@@ -633,6 +715,33 @@ def test_environment_names_what_numbers_depend_on(tmp_path):
     assert found["versions"]["jax"] and found["versions"]["python"] == sys.version.split()[0] and found["cpu_count"] >= 1
     assert found["device"].startswith("2 x cpu"), "the tests run on two CPU devices"
     assert processor(tmp_path / "none"), "the architecture where the kernel says nothing"
+
+
+ELSEWHERE = {"versions": {"python": "3.11.7", "jax": None}, "device": "NVIDIA H100; Xeon", "cpu_count": 16}
+
+
+def test_the_report_names_what_the_stages_ran_on(run):
+    assert summarise(run)["environment"]["device"].startswith("2 x cpu") and "| this report |" in part(run, "Environment").replace("  ", "")
+    for name in ("train", "personal"):
+        change(run / name / "metrics.json", environment=ELSEWHERE)
+    change(run / "device" / "measurement.json", environment=ELSEWHERE | {"device": "phone", "cpu_count": 4})
+    found = summarise(run)
+    assert found["environment"].items() >= ELSEWHERE.items() and found["environment"]["stages"]["measure"]["cpu_count"] == 4
+    assert not any("environment" in found[name] for name in ("global", "personal", "device"))
+    text = part(run, "Environment")
+    assert re.search(r"\| part +\| train, personalize +\| measure +\|", text)
+    assert re.search(r"\| device +\| NVIDIA H100; Xeon +\| phone +\|", text) and re.search(
+        r"\| jax +\| not installed +\| not installed", text
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", ["cpu", {"versions": {}, "device": None, "cpu_count": 2}, {"versions": [], "device": "cpu", "cpu_count": 2}]
+)
+def test_an_environment_that_is_none_is_named(run, wrong):
+    change(run / "train" / "metrics.json", environment=wrong)
+    with pytest.raises(InputError, match=r"train/metrics\.json: expected .* as '(environment|device|versions)'"):
+        summarise(run)
 
 
 def test_the_command(run, tmp_path):

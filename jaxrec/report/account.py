@@ -1,10 +1,15 @@
 """The parts of the report about where the figures come from: data, environment, time, settings."""
 
+import json
 import shlex
 from typing import Any
 
+from jaxrec.report.results import LOGS
 from jaxrec.report.section import Runs, Section, joined
-from jaxrec.report.tables import Table, count, significant
+from jaxrec.report.tables import Table, count, join, significant
+
+WITHOUT_DATASET = ("measure",)
+"""Commands without the flag --dataset."""
 
 
 def data(runs: Runs) -> Section | None:
@@ -43,14 +48,21 @@ def _dropped_table(summary: dict) -> Table | None:
 
 
 def environment(runs: Runs) -> Section | None:
-    """Versions and hardware."""
-    return Section("Environment", "As found when this report was written.", (joined(runs, _environment_table),))
+    """Versions and hardware of every stage."""
+    return Section("Environment", "What each stage ran on, side by side where it was not the same.", (joined(runs, _environment_table),))
 
 
 def _environment_table(summary: dict) -> Table:
-    found = summary["environment"]
+    alike: dict[str, tuple[list[str], dict]] = {}
+    for name, one in (summary["environment"]["stages"] or {"this report": summary["environment"]}).items():
+        alike.setdefault(json.dumps([one["device"], one["cpu_count"], one["versions"]]), ([], one))[0].append(name)
+    tables = {", ".join(names): Table(("part", ", ".join(names)), _parts(one)) for names, one in alike.values()}
+    return join(tables, named=False)
+
+
+def _parts(found: dict) -> list[tuple[str, str]]:
     rows = [("device", found["device"]), ("processors", str(found["cpu_count"]))]
-    return Table(("part", "version"), rows + [(name, version or "not installed") for name, version in found["versions"].items()])
+    return rows + [(name, version or "not installed") for name, version in found["versions"].items()]
 
 
 def seconds(runs: Runs) -> Section | None:
@@ -67,19 +79,27 @@ def _seconds_table(summary: dict) -> Table:
 def settings(runs: Runs) -> Section | None:
     """The command lines of the stages."""
     lines = [line for summary in runs.values() for line in commands(summary)]
-    text = "Every setting that the stages recorded, defaults included."
+    text = "Every setting that the stages recorded, defaults included. Log files are named without their folders."
     return Section("Settings", text, code="\n".join(lines)) if lines else None
 
 
 def commands(summary: dict) -> list[str]:
-    """The command line of every stage with all settings that it recorded; the paths of its inputs are left to the reader."""
-    return [_command(name, settings, summary["workdir"]) for name, settings in summary["settings"].items()]
+    """The command line of every stage with all settings that it recorded, ready for a shell."""
+    return [_command(name, {**_places(name, summary), **flat(settings)}) for name, settings in summary["settings"].items()]
 
 
-def _command(name: str, settings: dict, workdir: str) -> str:
-    place = [] if name == "prepare" else [f"--workdir={workdir}"]
-    flags = [*place, *(flag for key, value in flat(settings).items() if (flag := _flag(key, value)))]
-    return " \\\n    ".join([f"python -m launch.{name}", *(shlex.quote(flag) for flag in flags)])
+def _command(name: str, flags: dict[str, Any]) -> str:
+    found = [flag for key, value in flags.items() if (flag := _flag(key, value))]
+    return " \\\n    ".join([f"python -m launch.{name}", *(shlex.quote(flag) for flag in found)])
+
+
+def _places(name: str, summary: dict) -> dict[str, Any]:
+    """What a command reads and writes; without a dataset where it was not found."""
+    dataset = summary["dataset"] or {}
+    folder = {"dataset": summary["dataset_folder"]} if dataset else {}
+    if name == "prepare":
+        return {**{flag: dataset[key] for flag, key in LOGS.items() if dataset.get(key)}, **folder}
+    return {**({} if name in WITHOUT_DATASET else folder), "workdir": summary["workdir"]}
 
 
 def flat(settings: dict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from jaxrec.report.headline import headline, notes
 from jaxrec.report.outcome import device, test_period, training
 from jaxrec.report.personal import chosen, groups, models, own_events, users
 from jaxrec.report.section import Runs, Section
-from jaxrec.report.tables import table
+from jaxrec.report.tables import as_text
 
 
 def sections(runs: Runs) -> list[Section]:
@@ -35,6 +35,6 @@ def _section(section: Section) -> Iterator[str]:
     if section.text:
         yield section.text
     for one in section.tables:
-        yield table(one.header, one.rows)
+        yield as_text(one)
     if section.code:
         yield f"```sh\n{section.code}\n```"

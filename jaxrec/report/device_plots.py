@@ -16,6 +16,8 @@ BYTES = {
     "candidates_bytes": "candi-\ndates",
     "user_vector_bytes": "user\nvector",
 }
+MOST_LEVEL = 5
+"""Groups whose names have room beside each other."""
 
 Bars = dict[str, dict[str, tuple[float, float]]]
 """{what stands side by side: {group: (height, end of its whisker)}}."""
@@ -79,7 +81,8 @@ def _draw_bars(axes: Axes, bars: Bars, show: Callable[[float], str]) -> None:
         axes.errorbar(place[long], heights[long], [0 * ends[long], (ends - heights)[long]], fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         if len(bars) == 1:
             axes.bar_label(drawn, [show(height) for height in heights], padding=2, fontsize=9)
-    axes.set_xticks(range(len(groups)), [group.replace("_", "\n") for group in groups], fontsize=9)
+    crowded = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(groups) > MOST_LEVEL else {}
+    axes.set_xticks(range(len(groups)), [group.replace("_", " " if crowded else "\n") for group in groups], fontsize=9, **crowded)
     axes.set_yscale("log")
     if len(bars) > 1:
         # Above the bars, which start at the bottom wherever they end.

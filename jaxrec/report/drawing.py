@@ -15,6 +15,7 @@ from jaxrec.report.look import LIGHT
 
 INK, FAINT, GAIN, LOSS = "#010203", "#010204", "#010205", "#010206"
 RUNS = ("#010207", "#010208", "#010209", "#01020a")
+MARKERS = "os^D"
 VARIABLES = {
     **{INK: "--ink", FAINT: "--faint", GAIN: "--gain", LOSS: "--loss"},
     **{stand_in: f"--run{number}" for number, stand_in in enumerate(RUNS)},
@@ -54,6 +55,11 @@ def standalone(name: str, *draws: Draw) -> str:
 def colour(number: int) -> str:
     """Colour of a run, or of whatever else stands side by side."""
     return RUNS[number % len(RUNS)]
+
+
+def marker(number: int) -> str:
+    """Shape of its points, for readers and printers that do not tell colours apart."""
+    return MARKERS[number % len(MARKERS)]
 
 
 def legend(axes: Axes, entries: int) -> None:

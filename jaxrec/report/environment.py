@@ -8,7 +8,10 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pandas", "pyarrow", "orbax-checkpoint", "litert-converter", "ai-edge-litert")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "implicit", "pandas", "pyarrow", "orbax-checkpoint"),
+    *("litert-converter", "ai-edge-litert"),
+)
 
 
 def environment() -> dict[str, Any]:

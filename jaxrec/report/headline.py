@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxrec.report.outcome import ranked
 from jaxrec.report.personal import ships_history, ships_networks
 from jaxrec.report.tables import count, interval, metric, share, signed, significant, size
 
@@ -10,7 +11,7 @@ CLAIMS = {
     "worse": "fall behind the global one",
     "undecided": "are not shown to differ from the global one",
 }
-PERSONAL_MODELS, WITH_HISTORY = "personal models", "global models with the user's own history"
+PERSONAL_MODELS, GLOBAL_MODELS, OWN_HISTORY = "personal models", "global models", " with the user's own history"
 
 
 def claim(summary: dict[str, Any]) -> str:
@@ -38,7 +39,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
         if personal is None
         else [_fine_tuning(personal), _history(personal), *_baseline(personal), *_bins(personal), *_attainable(personal)]
     )
-    return found + [f"Data: {warning}" for warning in (dataset or {}).get("warnings", [])]
+    return found + _best_ranked(summary) + [f"Data: {warning}" for warning in (dataset or {}).get("warnings", [])]
 
 
 def verdict(limits: list[float]) -> str:
@@ -53,7 +54,10 @@ def verdict(limits: list[float]) -> str:
 
 def _subject(personal: dict) -> str:
     """What is shipped beyond the bare global model; nothing: empty."""
-    return PERSONAL_MODELS if ships_networks(personal) else WITH_HISTORY if ships_history(personal) else ""
+    networks, history = ships_networks(personal), ships_history(personal)
+    if not networks and not history:
+        return ""
+    return (PERSONAL_MODELS if networks else GLOBAL_MODELS) + (OWN_HISTORY if history else "")
 
 
 def _verdict(personal: dict) -> str:
@@ -109,9 +113,15 @@ def _history(personal: dict) -> str:
     before, with_history = personal["before"]["recall@20"], personal["before_with_history"]["recall@20"]
     if not ships_history(personal):
         return "The history prior is off."
-    return (
-        f"The global model with own history, without fine-tuning, gives Recall@20 {metric(with_history)} ({signed(with_history - before)})."
+    alone = (
+        f"The global model with own history, without fine-tuning, gives Recall@20 {metric(with_history)} ({signed(with_history - before)})"
     )
+    more = (
+        f"; what is shipped differs from that by {signed(personal['after']['recall@20'] - with_history)}"
+        if ships_networks(personal)
+        else ""
+    )
+    return f"{alone}{more}."
 
 
 def _baseline(personal: dict) -> list[str]:
@@ -121,6 +131,15 @@ def _baseline(personal: dict) -> list[str]:
     best, shipped = max(known, key=known.get), personal["after"]["recall@20"]
     text = f"The best baseline on the same predictions, {best}, reaches Recall@20 {metric(known[best])}"
     return [f"{text}: more than what is shipped." if known[best] > shipped else f"{text}, no more than what is shipped."]
+
+
+def _best_ranked(summary: dict) -> list[str]:
+    """The best of the models over the whole test, where the sentences above do not name it."""
+    models = ranked(summary)
+    best = next(iter(models), "global")
+    if best in ("global", "personal", *(summary["personal"] or {}).get("baselines", ())):
+        return []
+    return [f"Of the models over the whole test period, {best} has the highest Recall@20, {metric(models[best].get('recall@20'))}."]
 
 
 def _bins(personal: dict) -> list[str]:

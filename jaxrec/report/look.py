@@ -1,4 +1,7 @@
-"""How the page looks: phone and desk, light, dark and print."""
+"""How the page looks: phone and desk, light, dark and print.
+
+Runs differ by lightness in print, which may know no colours. A shade at the right edge of a table says that it goes on there.
+"""
 
 import re
 
@@ -17,7 +20,7 @@ STYLE = """
 @media print {
   :root {
     --ink: #000000; --soft: #444444; --faint: #999999; --line: #cccccc; --paper: #ffffff; --card: #ffffff;
-    --gain: #2470c8; --loss: #d2691e; --run0: #2470c8; --run1: #d2691e; --run2: #2a8f6a; --run3: #9250b8;
+    --gain: #17335c; --loss: #d2691e; --run0: #17335c; --run1: #c9601a; --run2: #6fb598; --run3: #dcc3ea;
   }
 }
 * { box-sizing: border-box; }
@@ -38,15 +41,20 @@ section > p { color: var(--soft); margin: .2rem 0 .9rem; }
 .tiles dt { color: var(--soft); font-size: .8rem; }
 .tiles dd { margin: 0; font-size: 1.45rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 .tiles dd + dd { font-size: .8rem; font-weight: 400; color: var(--soft); }
-.scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0 1rem; }
+.scroll {
+  overflow-x: auto; max-width: 100%; margin: .6rem 0 1rem;
+  background: linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--faint), transparent) right / .6rem 100% no-repeat scroll;
+}
 .scroll:focus-visible { outline: 2px solid var(--gain); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .34rem .62rem; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line); }
-th:first-child { padding-left: 0; }
+th:first-child { padding-left: 0; position: sticky; left: 0; background: var(--paper); }
 thead th { color: var(--soft); font-weight: 600; font-size: .82rem; border-bottom-color: var(--faint); }
 tbody th { font-weight: 400; min-width: 8rem; }
 .n { text-align: right; white-space: nowrap; }
 thead .n { white-space: normal; }
+.interval { display: block; font-size: .85em; color: var(--soft); }
 tr.strong > * { font-weight: 650; }
 .body { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
 figure { margin: .6rem 0; flex: 1 1 min(100%, 22rem); max-width: 28rem; }
@@ -57,11 +65,20 @@ pre {
   font-size: .8rem; line-height: 1.5; overflow-x: auto;
 }
 details summary { cursor: pointer; color: var(--soft); }
+@media (max-width: 30rem) {
+  table { font-size: .86rem; }
+  th, td { padding: .34rem .42rem; }
+  tbody th { min-width: 6rem; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; }
-  figure, table, .tiles { break-inside: avoid; }
-  .scroll { overflow: visible; }
+  h2, section > p { break-after: avoid; }
+  section, figure, table, .tiles { break-inside: avoid; }
+  h2 { margin-top: 1.4rem; }
+  th, td { padding: .2rem .5rem; }
+  th:first-child { position: static; background: none; }
+  .scroll { overflow: visible; background: none; }
+  details::details-content { content-visibility: visible; block-size: auto; }
   pre { white-space: pre-wrap; }
 }
 """

@@ -1,35 +1,47 @@
 """The parts of the report about the global model and the device."""
 
 from functools import partial
+from typing import Any
 
 from jaxrec.report.device_tables import beside_published, operations, overview, timings
+from jaxrec.report.models import Models, by_recall, cutoff_table, group_table, headline_table, order, reading
 from jaxrec.report.section import Runs, Section, joined
-from jaxrec.report.tables import Table, count, metric, significant
-
-CUTOFFS = tuple(f"{name}@{k}" for name in ("recall", "mrr") for k in (1, 5, 10, 20))
+from jaxrec.report.tables import Table, count, significant
 
 
 def test_period(runs: Runs) -> Section | None:
-    """The global model beside the baselines, at every cutoff."""
-    found = joined(runs, _test_table)
-    if found is None:
+    """Every evaluated model over the whole test: the main metrics with intervals, every cutoff, parts of the predictions."""
+    brief = len(runs) > 1
+    builders = (partial(headline_table, brief=brief), cutoff_table, group_table)
+    found = [joined(runs, lambda summary, build=build: build(ranked(summary))) for build in builders]
+    if found[0] is None:
         return None
-    text = (
-        "Every model ranks the whole catalogue after every event of every test session; within candidates, where a row says so, any other "
-        "target is a miss."
+    names = order(map(ranked, runs.values()))
+    found[0].rows.sort(key=lambda row: names.index(row[0]))
+    texts = (
+        "Every model ranks the whole catalogue after every event of every test session.",
+        "Within candidates, where a row says so, any other target is a miss." if any(map(_within, runs.values())) else "",
+        "The model called personal is what devices ship." if "personal" in names else "",
+        *(reading(ranked(one), brief) for one in runs.values()),
     )
-    return Section("The whole test period", text, (found,))
+    tables = tuple(one for one in found if one is not None)
+    return Section("The whole test period", " ".join(dict.fromkeys(filter(None, texts))), tables, figures=("models_recall", "models_mrr"))
 
 
-def _test_table(summary: dict) -> Table | None:
-    within = summary["settings"].get("evaluate", {}).get("rank_within") == "candidates"
-    models = {f"{name}, within candidates" if within else name: one for name, one in (summary["evaluation"] or {}).items()}
-    if summary["global"] is not None:
-        models = {"global": summary["global"]} | {name: figures for name, figures in models.items() if name != "global"}
-    keys = [key for key in CUTOFFS if any(key in figures for figures in models.values())]
-    names = [key.replace("recall", "Recall").replace("mrr", "MRR") for key in keys]
-    rows = [(name, *(metric(one.get(key)) for key in keys), count(one.get("predictions"))) for name, one in models.items()]
-    return Table(("model", *names, "predictions"), rows)
+def ranked(summary: dict[str, Any]) -> Models:
+    """Figures over the whole test of every model that has them, the highest Recall@20 first; the global model's own where no other are."""
+    trained = {} if summary["global"] is None else {"global": {key: summary["global"][key] for key in summary["global"] if _is_figure(key)}}
+    within = ", within candidates" if _within(summary) else ""
+    return by_recall(trained | {f"{name}{within}": one for name, one in (summary["evaluation"] or {}).items()})
+
+
+def _within(summary: dict[str, Any]) -> bool:
+    return summary["settings"].get("evaluate", {}).get("rank_within") == "candidates"
+
+
+def _is_figure(key: str) -> bool:
+    """Whether a key of a training result is about accuracy, not about the training."""
+    return "@" in key or key in ("mean_rank", "predictions")
 
 
 def training(runs: Runs) -> Section | None:

@@ -14,6 +14,8 @@ from jaxrec.report.tables import Table, metric, numeric_columns, share, signed, 
 # Rows that the headline is about.
 STRONG = (SHIPPED,)
 CAPTIONS = {
+    "models_recall": "Recall@20 of every model",
+    "models_mrr": "MRR@20 of every model",
     "training_loss": "Training loss by updates",
     "validation_recall": "Recall@20 on the validation part by updates",
     "gain_histogram": "Distribution of the users' own gain in Recall@20",
@@ -76,9 +78,9 @@ def _section(section: Section, plots: dict[str, str]) -> str:
         parts.append(f"<p>{_text(section.text)}</p>")
     tables = [_table(section.title, one) for one in section.tables]
     figures = [_figure(name, plots[name]) for name in section.figures if name in plots]
-    # One plot stands beside its table where there is room; several stand beside each other.
-    rows = [tables + figures] if len(figures) < 2 else [tables, figures]
-    parts += [f'<div class="body">{"".join(row)}</div>' for row in rows]
+    # One plot stands beside its table where there is room; several stand beside each other, below the first table.
+    rows = [tables + figures] if len(figures) < 2 else [tables[:1], figures, tables[1:]]
+    parts += [f'<div class="body">{"".join(row)}</div>' for row in rows if row]
     if section.code:
         parts.append(f"<details><summary>Command lines</summary><pre>{_text(section.code)}</pre></details>")
     return f"<section>\n{chr(10).join(parts)}\n</section>"
@@ -90,7 +92,7 @@ def _figure(name: str, svg: str) -> str:
 
 def _table(title: str, one: Table) -> str:
     right = numeric_columns(one.header, one.rows)
-    head = "".join(f"<th{_class(flush)}>{_text(cell)}</th>" for cell, flush in zip(one.header, right, strict=True))
+    head = "".join(f"<th{_class(flush)}>{_name(cell)}</th>" for cell, flush in zip(one.header, right, strict=True))
     rows = "".join(_row(row, right) for row in one.rows)
     # A part that scrolls must be reachable by keyboard and carry a name.
     frame = f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(title)}">'
@@ -98,9 +100,19 @@ def _table(title: str, one: Table) -> str:
 
 
 def _row(row: tuple[str, ...], right: list[bool]) -> str:
-    cells = "".join(f"<td{_class(flush)}>{_text(cell)}</td>" for cell, flush in zip(row[1:], right[1:], strict=True))
+    cells = "".join(f"<td{_class(flush)}>{_interval_apart(_text(cell))}</td>" for cell, flush in zip(row[1:], right[1:], strict=True))
     strong = ' class="strong"' if row[0] in STRONG else ""
-    return f'<tr{strong}><th scope="row">{_text(row[0])}</th>{cells}</tr>'
+    return f'<tr{strong}><th scope="row">{_name(row[0])}</th>{cells}</tr>'
+
+
+def _name(cell: str) -> str:
+    """What a row or column is called; a long name may be broken where its parts meet."""
+    return _text(cell).replace("_", "_<wbr>")
+
+
+def _interval_apart(cell: str) -> str:
+    """A figure with its interval in brackets, which stands below it where there is little room."""
+    return re.sub(r"(?<=\d) (\[.+\])$", r' <span class="interval">\1</span>', cell)
 
 
 def _class(flush: bool) -> str:

@@ -1,6 +1,6 @@
 """Plots of training and of what users gain, as SVG elements of the page."""
 
-import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,21 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxrec.report.drawing import FAINT, GAIN, INK, LOSS, colour, inline, legend
+from jaxrec.report.models import Models
+from jaxrec.report.points import Bins, gain_by_own_events, models_by
 
 MOST_POINTS = 400
 
 Histories = dict[str, list[dict[str, Any]]]
 Users = dict[str, pd.DataFrame]
-Bins = dict[str, list[dict[str, Any]]]
 
 
-def plots(histories: Histories, users: Users, bins: Bins) -> dict[str, str]:
+def plots(histories: Histories, users: Users, bins: Bins, evaluations: Mapping[str, Models]) -> dict[str, str]:
     """Every plot that there is something to draw for, as SVG by name; each argument holds what it draws by the name of its run."""
     makers = {
         "training_loss": lambda: training_loss(histories),
         "validation_recall": lambda: validation_recall(histories),
         "gain_histogram": lambda: gain_histogram(users),
         "gain_by_own_events": lambda: gain_by_own_events(bins),
+        "models_recall": lambda: models_by("recall@20", evaluations),
+        "models_mrr": lambda: models_by("mrr@20", evaluations),
     }
     drawn = {name: make() for name, make in makers.items()}
     return {name: svg for name, svg in drawn.items() if svg is not None}
@@ -57,29 +60,6 @@ def gain_histogram(users: Users) -> str | None:
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
 
     return inline("gain_histogram", draw)
-
-
-def gain_by_own_events(bins: Bins) -> str | None:
-    """Mean gain in Recall@20 with its 95 % interval, by the number of events that a user's device holds."""
-    bins = {name: one for name, one in bins.items() if one}
-    if not bins:
-        return None
-
-    def draw(axes: Axes) -> None:
-        labels = _bin_labels(bins)
-        for number, (name, one) in enumerate(bins.items()):
-            shift = 0.3 * (number - (len(bins) - 1) / 2)
-            _error_bars(axes, [labels.index(bin_["own_events"]) + shift for bin_ in one], one, colour(number), name)
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.grid(axis="x")
-        axes.grid(visible=False, axis="y")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.invert_yaxis()
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(title="Gain in Recall@20, with 95 % interval", ylabel="own events before the test")
-        legend(axes, len(bins))
-
-    return inline("gain_by_own_events", draw)
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -146,18 +126,3 @@ def _outlines(axes: Axes, gains: dict[str, np.ndarray]) -> None:
 def _reach(gains: dict[str, np.ndarray]) -> float:
     """How far the axis goes: no user lies beyond it."""
     return max(0.1, *(float(np.abs(values).max()) for values in gains.values()))
-
-
-def _error_bars(axes: Axes, y: list[float], bins: list[dict], hue: str, name: str) -> None:
-    gains = [one["gain_recall@20"] for one in bins]
-    limits = [one["gain_ci95_recall@20"] or (gain, gain) for one, gain in zip(bins, gains, strict=True)]
-    spread = [
-        [gain - low for gain, (low, _) in zip(gains, limits, strict=True)],
-        [high - gain for gain, (_, high) in zip(gains, limits, strict=True)],
-    ]
-    axes.errorbar(gains, y, xerr=np.maximum(spread, 0), fmt="o", color=hue, capsize=3, markersize=6, label=name)
-
-
-def _bin_labels(bins: Bins) -> list[str]:
-    labels = {one["own_events"] for several in bins.values() for one in several}
-    return sorted(labels, key=lambda label: int(re.match(r"\d+", label).group()))

@@ -20,12 +20,15 @@ from jaxrec.files import read_json
 
 # The keys that the report needs: a number or another value in words, an object with such keys ("*" stands for every key that is there), or
 # a list of such objects.
-NUMBER, FLAG, LIMITS, WEIGHTS = "a number", "true or false", "two numbers", f"{len(FEATURES)} numbers"
+NUMBER, FLAG, TEXT, LIMITS, WEIGHTS = "a number", "true or false", "a text", "two numbers", f"{len(FEATURES)} numbers"
 METRICS = {"recall@20": NUMBER, "mrr@20": NUMBER}
 DATASET = {"events": NUMBER, "sessions": NUMBER, "users": NUMBER, "items": NUMBER}
 TRAIN = {**METRICS, "predictions": NUMBER, "train_events_per_s": NUMBER, "train_seconds": NUMBER}
 EVALUATION = {"*": {"*": NUMBER, "ci95": {"*": LIMITS}, "groups": {"*": {"*": NUMBER}}}}
-ABOUT = ("seconds", "settings", "inputs")  # what every stage writes beside its figures
+ABOUT = ("seconds", "settings", "inputs", "environment")  # what every stage writes beside its figures
+ENVIRONMENT = {"versions": {}, "device": TEXT, "cpu_count": NUMBER}  # older results do without
+LOGS = {"input": "inputs", "test_input": "test_inputs"}
+"""Flags of `prepare` that name log files, and where the manifest tells of them."""
 INTERVALS = {"recall@20": LIMITS, "mrr@20": LIMITS}
 GAIN = {
     **dict.fromkeys(("users", "predictions", "users_better", "users_same", "users_worse"), NUMBER),
@@ -55,6 +58,7 @@ class Results:
 
     Attributes:
       workdir: where the run lies.
+      folder: where its dataset lies.
       dataset: the dataset's manifest.
       train: figures of the global model over the whole test.
       history: what training logged, one object per line, in order; empty where there is no log.
@@ -68,6 +72,7 @@ class Results:
     """
 
     workdir: Path
+    folder: Path
     dataset: dict | None
     train: dict | None
     history: list[dict]
@@ -95,7 +100,10 @@ def read_results(workdir: Path, dataset_folder: Path | None = None) -> Results:
     candidates = _stage(workdir / "candidates" / "metrics.json", "result of `candidates`", CANDIDATES)
     evaluation = _evaluation(workdir / "evaluation" / "metrics.json")
     personal_run, personal, users = _personal(workdir / "personal")
-    dataset = _dataset(workdir, dataset_folder)
+    folder = dataset_folder or workdir / "dataset"
+    dataset = _stage(folder / "manifest.json", "dataset manifest", DATASET)
+    if dataset is None and dataset_folder is not None:
+        raise InputError(f"{folder / 'manifest.json'}: expected a dataset manifest; there is no such file")
     if all(found is None for found in (dataset, train, candidates, evaluation, personal_run, export, measurement)):
         raise InputError(f"{workdir}: expected results of train, candidates, evaluate, personalize, export or measure; found none")
     _check_chain(
@@ -103,7 +111,9 @@ def read_results(workdir: Path, dataset_folder: Path | None = None) -> Results:
     )
     history = [] if train is None else read_history(workdir / "train" / "metrics.jsonl")
     device = _device(workdir / "device" / "manifest.json", export, measurement)
-    return Results(workdir, dataset, train, history, candidates, evaluation, personal, users, personal_run, device, export, measurement)
+    return Results(
+        workdir, folder, dataset, train, history, candidates, evaluation, personal, users, personal_run, device, export, measurement
+    )
 
 
 def read_history(path: Path) -> list[dict]:
@@ -134,20 +144,13 @@ def read_users(path: Path, expected: int) -> pd.DataFrame:
     return users
 
 
-def _dataset(workdir: Path, folder: Path | None) -> dict | None:
-    path = (folder or workdir / "dataset") / "manifest.json"
-    if folder is not None and not path.exists():
-        raise InputError(f"{path}: expected a dataset manifest; there is no such file")
-    return _stage(path, "dataset manifest", DATASET)
-
-
 def _personal(folder: Path) -> tuple[dict | None, dict | None, pd.DataFrame | None]:
     path = folder / "metrics.json"
     found = _stage(path, "result of personalisation", {})
     if found is None or found.get("personal", found) is None:
         return found, None, None
     _check(path, found, PERSONAL)
-    values = {key: value for key, value in found.items() if key not in ("seconds", "settings")}
+    values = {key: value for key, value in found.items() if key not in ABOUT}
     return found, values, read_users(folder / "users.parquet", found["users"])
 
 
@@ -193,7 +196,7 @@ def _stage(path: Path, what: str, keys: dict[str, Any]) -> dict | None:
         return None
     value = read_json(path, what)
     _check_finite(path, value)
-    _check(path, value, keys)
+    _check(path, value, keys | ({"environment": ENVIRONMENT} if "environment" in value else {}))
     return value
 
 
@@ -228,8 +231,8 @@ def _check(path: Path, value: Any, expected: Any, name: str = "the whole file") 
 def _fits(value: Any, expected: Any) -> bool:
     if expected == NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if expected == FLAG:
-        return isinstance(value, bool)
+    if expected in (FLAG, TEXT):
+        return isinstance(value, bool if expected == FLAG else str)
     if expected in (LIMITS, WEIGHTS):
         length = 2 if expected == LIMITS else len(FEATURES)
         return isinstance(value, list) and len(value) == length and all(_fits(one, NUMBER) for one in value)

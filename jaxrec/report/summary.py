@@ -11,7 +11,7 @@ from jaxrec.evaluation.groups import OWN_EVENTS, bin_label
 from jaxrec.evaluation.intervals import intervals
 from jaxrec.report.account import flat
 from jaxrec.report.environment import environment
-from jaxrec.report.results import DATASET, Results, read_results
+from jaxrec.report.results import ABOUT, DATASET, LOGS, Results, read_results
 
 DATASET_EXTRAS = ("rows_read", "rows_dropped", "periods", "straddling_events", "test_sessions_before_training_end", "warnings")
 DEVICE_KEYS = (
@@ -35,13 +35,14 @@ def summary_of(results: Results) -> dict[str, Any]:
     """report.json of results that were read already."""
     return {
         "workdir": str(results.workdir),
+        "dataset_folder": str(results.folder),
         "dataset": _dataset(results.dataset),
-        "global": None if results.train is None else _without(results.train, "seconds", "settings"),
+        "global": None if results.train is None else _without(results.train, *ABOUT),
         "candidates": _candidates(results),
         "evaluation": None if results.evaluation is None else results.evaluation["models"],
         "personal": _personal(results),
         "device": _device(results),
-        "environment": {**environment(), "stage_seconds": _seconds(results)},
+        "environment": {**_environment(results), "stage_seconds": _seconds(results)},
         "settings": _settings(results),
     }
 
@@ -79,14 +80,15 @@ def _interval(users: pd.DataFrame) -> list[float] | None:
 def _dataset(manifest: dict | None) -> dict | None:
     if manifest is None:
         return None
-    return {key: manifest[key] for key in (*DATASET, *DATASET_EXTRAS) if key in manifest}
+    logs = {key: [one["name"] for one in manifest[key]] for key in LOGS.values() if manifest.get(key)}
+    return {key: manifest[key] for key in (*DATASET, *DATASET_EXTRAS) if key in manifest} | logs
 
 
 def _candidates(results: Results) -> dict | None:
     """What they are worth and, where a model says how long rows are, what they weigh."""
     if results.candidates is None:
         return None
-    found = _without(results.candidates, "seconds", "settings", "inputs")
+    found = _without(results.candidates, *ABOUT)
     dim = flat((results.train or {}).get("settings", {})).get("embedding_dim")
     if dim is None or results.dataset is None:
         return found
@@ -105,7 +107,7 @@ def _device(results: Results) -> dict | None:
     if results.device is None:
         return None
     promised = {key: results.device.get(key) for key in DEVICE_KEYS}
-    return promised | _without(results.measurement or {}, "seconds", "settings", "inputs")
+    return promised | _without(results.measurement or {}, *ABOUT)
 
 
 def _runs(results: Results) -> dict[str, dict]:
@@ -114,12 +116,18 @@ def _runs(results: Results) -> dict[str, dict]:
         "prepare": results.dataset,
         "train": results.train,
         "candidates": results.candidates,
-        "evaluate": results.evaluation,
         "personalize": results.personal_run,
+        "evaluate": results.evaluation,
         "export": results.export,
         "measure": results.measurement,
     }
     return {name: run for name, run in runs.items() if run is not None}
+
+
+def _environment(results: Results) -> dict[str, Any]:
+    """What the first stage that says so ran on, and under "stages" what each did; where none says so, what this process runs on."""
+    stages = {name: run["environment"] for name, run in _runs(results).items() if "environment" in run}
+    return {**next(iter(stages.values()), environment()), "stages": stages}
 
 
 def _seconds(results: Results) -> dict[str, float]:

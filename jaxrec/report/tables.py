@@ -32,6 +32,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
 
 
+def as_text(one: Table) -> str:
+    """A table as `table` writes it."""
+    return table(one.header, one.rows)
+
+
 def numeric_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
     """Which columns hold numbers only; the first never does, it names the rows."""
     return [column > 0 and all(_is_number(row[column]) for row in rows) for column in range(len(header))]

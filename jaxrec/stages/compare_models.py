@@ -10,10 +10,10 @@ from jaxrec.evaluation.differences import LEVEL, Difference, differences
 from jaxrec.evaluation.intervals import DRAWS, cluster_sums
 from jaxrec.evaluation.ranks import Ranks
 from jaxrec.files import sha256
-from jaxrec.report.models import HEADLINE, headline_table
+from jaxrec.report.models import HEADLINE, by_recall, headline_table
 from jaxrec.report.results import read_results
 from jaxrec.report.summary import summary_of
-from jaxrec.report.tables import count, interval, metric, signed, table
+from jaxrec.report.tables import as_text, count, interval, metric, signed, table
 from jaxrec.stages.compare import settings_of_run
 from jaxrec.stages.evaluate import RESULT, ranks_file
 from jaxrec.stages.report import names
@@ -51,10 +51,9 @@ def compare_models(workdirs: list[Path], dataset: Path | None = None) -> str:
     for one in runs.values():
         _check_alike(first, one)
     found = _distinct(runs)
-    models = {label: one.models[model] for label, (one, model) in found.items()}
-    order = sorted(models, key=lambda label: -models[label][COMPARED[0]])
-    sums = _sums({label: found[label] for label in order})
-    parts = [headline_table({label: models[label] for label in order}), *_difference_table(differences(sums, COMPARED), sums)]
+    models = by_recall({label: one.models[model] for label, (one, model) in found.items()})
+    sums = _sums({label: found[label] for label in models})
+    parts = [as_text(headline_table(models)), *_difference_table(differences(sums, COMPARED), sums)]
     return "\n\n".join([*parts, *_seed_tables(runs)])
 
 

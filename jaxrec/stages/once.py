@@ -10,12 +10,13 @@ from typing import Any
 from jaxrec.errors import InputError
 from jaxrec.files import read_json, write_json
 from jaxrec.learning.processes import leads, wait_for_all
+from jaxrec.report.environment import environment
 
 log = logging.getLogger("jaxrec")
 
 
 def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, work: Callable[[], dict]) -> dict:
-    """Do `work` and keep what it returns in the JSON file `result`, beside what it came from and the seconds it took.
+    """Do `work` and keep what it returns in the JSON file `result`, beside what it came from, what it ran on and the seconds it took.
 
     Where `result` already stands with the same settings and inputs, it is read and nothing is done; otherwise it is refused unless
     `overwrite`.
@@ -40,7 +41,7 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
             result.unlink()
     log.info("%s: started", result.parent)
     began = time.perf_counter()
-    value = {**work(), "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs}
+    value = {**work(), "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
     if leads():
         write_json(result, value)
     return value

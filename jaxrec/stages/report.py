@@ -7,6 +7,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import whole_file, write_json
 from jaxrec.report.contents import markdown
 from jaxrec.report.device_plots import device_plots
+from jaxrec.report.outcome import ranked
 from jaxrec.report.page import page
 from jaxrec.report.plots import plots
 from jaxrec.report.results import Results, read_results
@@ -49,7 +50,8 @@ def _plots(results: dict[str, Results], runs: dict[str, dict]) -> dict[str, str]
     users = {name: one.users for name, one in results.items() if one.users is not None}
     bins = {name: one["personal"]["gain_by_own_events"] for name, one in runs.items() if one["personal"] is not None}
     devices = {name: one["device"] for name, one in runs.items() if one["device"] is not None}
-    return plots(histories, users, bins) | device_plots(devices)
+    evaluations = {name: ranked(one) for name, one in runs.items()}
+    return plots(histories, users, bins, evaluations) | device_plots(devices)
 
 
 def _write(path: Path, text: str) -> None:
