@@ -17,6 +17,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 COMPILED = tempfile.mkdtemp(prefix="jaxrec-tests-")
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 CACHE = {"compilation_cache_dir": COMPILED, "persistent_cache_min_compile_time_secs": 0.1, "persistent_cache_min_entry_size_bytes": -1}
-for name, value in CACHE.items():
-    jax.config.update(f"jax_{name}", value)
-    os.environ[f"JAX_{name.upper()}"] = str(value)
+
+
+def pytest_configure(config):
+    """Programs are compiled once and, where the long tests are left out, without most optimisations: that is half of what tests take."""
+    quick = {"disable_most_optimizations": True} if "not long" in config.getoption("markexpr") else {}
+    for name, value in (CACHE | quick).items():
+        jax.config.update(f"jax_{name}", value)
+        os.environ[f"JAX_{name.upper()}"] = str(int(value)) if value is True else str(value)

@@ -266,7 +266,7 @@ def test_a_device_that_knows_some_items_ranks_them_as_one_that_knows_all(tmp_pat
     some.train_on([[2, 3, 4, 5], [4, 4]], 0.1)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.long), "int8"])
 def test_streamed_rows_rank_as_bundled_ones(tmp_path, precision):
     items, given = np.array([1, 3, 4, 8, 20, 21]), contents("dense")
     options = dataclasses.replace(OPTIONS, rows="streamed", precision=precision)

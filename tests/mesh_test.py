@@ -34,6 +34,8 @@ CASES = {
     "separate tables, Adam, clipped": {"table": "separate", "optimizer": "adam", "learning_rate": 0.01, "clip_norm": 0.1},
     "one-hot, two layers, decay": {"table": "one-hot", "units": (6, 7), "weight_decay": 0.01, "dropout_p_embed": 0.0},
 }
+OFTEN = ("bpr-max, momentum, BPTT", "one-hot, two layers, decay")
+"""Those that are run every day; together they are most of the others."""
 
 
 def options_of(changes):
@@ -60,7 +62,7 @@ def same(found, wanted, items=31):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a)[: len(b)], b, atol=1e-5), dict(found), dict(wanted))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[] if case in OFTEN else pytest.mark.long) for case in CASES])
 def test_a_mesh_trains_what_one_device_trains(tmp_path, case):
     alone = trained(tmp_path / "alone", "", **CASES[case])
     for mesh in MESHES:

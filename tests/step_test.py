@@ -75,7 +75,7 @@ def test_the_first_adagrad_step_is_as_long_as_the_rate():
 
 
 @pytest.mark.parametrize("table", ["shared", "separate"])
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_updating_rows_is_updating_the_whole_table(table, steps):
     model, params = small_model(table=table)
     rule, block = Rule(scale=4), random_block(steps=steps)

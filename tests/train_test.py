@@ -159,7 +159,7 @@ def uninterrupted(tmp_path_factory):
     return folder / "dataset", final_params(folder / "whole")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_process_that_was_ended_goes_on_and_ends_bit_identical(uninterrupted, tmp_path, how):
     dataset, whole = uninterrupted
     killed = subprocess.Popen(train_command(dataset, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
