@@ -46,14 +46,8 @@ def _launch(command: str, *arguments: str) -> None:
 
 def _row(case: str, log: str, model: str, found: dict) -> dict:
     limits = {f"{name}_{side}": value for name in METRICS for side, value in zip(("low", "high"), found["ci95"][name], strict=True)}
-    return {
-        "case": case,
-        "data": log,
-        "model": model,
-        **{name: found[name] for name in METRICS},
-        **limits,
-        "predictions": found["predictions"],
-    }
+    figures = {name: found[name] for name in (*METRICS, "predictions")}
+    return {"case": case, "data": log, "model": model, **figures, **limits}
 
 
 def main() -> None:
