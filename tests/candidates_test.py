@@ -117,7 +117,7 @@ def test_slices_of_the_catalogue_change_no_proposal(monkeypatch):
     (block,) = Askers(dataset).blocks(np.arange(3), 4)
     scorer = Popularity(np.random.default_rng(0).integers(0, 9, 30))
     whole = proposed(scorer, block, np.arange(30), 5)
-    monkeypatch.setattr("jaxrec.baselines.candidates.scores_at_once", lambda: 28)
+    monkeypatch.setattr("jaxrec.evaluation.ranks.scores_at_once", lambda: 28)
     np.testing.assert_array_equal(proposed(scorer, block, np.arange(30), 5), whole)
 
 

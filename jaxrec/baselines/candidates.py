@@ -14,11 +14,8 @@ Dimensions: S sources, U users, P predictions of a block, N candidates.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
@@ -27,7 +24,7 @@ from jaxrec.baselines.item_knn import ItemKnn, fit_item_knn
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import SessionBlock, runs
 from jaxrec.data.dataset import Dataset
-from jaxrec.evaluation.ranks import scores_at_once
+from jaxrec.evaluation.lists import best_items
 from jaxrec.evaluation.scorer import Scorer
 
 NOBODY = 255
@@ -114,7 +111,7 @@ def proposed(scorer: Scorer, block: SessionBlock, popularity: np.ndarray, n: int
         row, place, items = _best_entries(encoded[:predictions], popularity, n)
         found[row, place] = items
     else:
-        best = _streamed(scorer, encoded, block, len(popularity), n)[:predictions]
+        best = best_items(scorer, encoded, block, len(popularity), n)
         found[:, : best.shape[1]] = best
     return found
 
@@ -128,26 +125,6 @@ def _best_entries(scores: sparse.csr_array, popularity: np.ndarray, n: int) -> t
     place = runs(np.bincount(row, minlength=scores.shape[0]))[1]
     kept = place < n
     return row[order][kept], place[kept], items[order][kept]
-
-
-def _streamed(scorer: Scorer, encoded: object, block: SessionBlock, n_items: int, n: int) -> np.ndarray:
-    """The best items of each place of `block.predictions()`, [P, at most n]; of equal ones the lower index first, NaN last."""
-    width, padded = max(n, scores_at_once() // block.mask.size), len(block.predictions()[0])
-    best, items = jnp.zeros((padded, 0), jnp.float32), jnp.zeros((padded, 0), jnp.int32)
-    for start in range(0, n_items, width):
-        scores = jnp.asarray(scorer.scores(encoded, start, min(start + width, n_items)))
-        best, items = _with_slice(n, best, items, scores, start)
-    return np.asarray(items)
-
-
-@partial(jax.jit, static_argnums=0)
-def _with_slice(n: int, best: jax.Array, items: jax.Array, scores: jax.Array, start: int) -> tuple[jax.Array, jax.Array]:
-    """(scores, items) of the n best of those so far and of one more slice."""
-    found, place = jax.lax.top_k(jnp.where(jnp.isnan(scores), -jnp.inf, scores), min(n, scores.shape[1]))
-    # Of equal ones the first stays: earlier slices hold the lower indices.
-    best, items = jnp.concatenate([best, found], -1), jnp.concatenate([items, start + place], -1)
-    best, order = jax.lax.top_k(best, min(n, best.shape[1]))
-    return best, jnp.take_along_axis(items, order, -1)
 
 
 def merged(proposals: np.ndarray, popular: np.ndarray) -> Candidates:

@@ -8,6 +8,7 @@ Dimensions: P predictions, `width` items of a slice, k places of a list.
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,12 @@ def top_items(scorer: Scorer, block: SessionBlock, n_items: int, places: int = P
 
     Of equal scores the lower index comes first; a score that is not a number comes last.
     """
-    encoded, padded = scorer.encode(block), len(block.predictions()[0])
+    return best_items(scorer, scorer.encode(block), block, n_items, places)
+
+
+def best_items(scorer: Scorer, encoded: Any, block: SessionBlock, n_items: int, places: int) -> np.ndarray:
+    """`top_items` of a block that is encoded already."""
+    padded = len(block.predictions()[0])
     scores, items = np.zeros((padded, 0), np.float32), np.zeros((padded, 0), np.int32)
     for start, stop in item_slices(n_items, block.mask.size):
         scores, items = _with_slice(places, scores, items, jnp.asarray(scorer.scores(encoded, start, stop)), start)
