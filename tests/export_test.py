@@ -18,12 +18,13 @@ from world import dataset_of, written
 from jaxrec.data.own_history import FEATURES
 from jaxrec.device import export as exporting
 from jaxrec.device.convert import to_tflite
-from jaxrec.device.parity import measure_parity
+from jaxrec.device.parity import _differences, measure_parity
 from jaxrec.device.runtime import DeviceModel
 from jaxrec.device.shipped import ExportOptions, ship
 from jaxrec.device.runtime import past_of
 from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
+from jaxrec.learning.losses import MASKED
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.personalize import drawn_offsets, drawn_weights, personal_sampler
 from jaxrec.learning.step import Rule
@@ -86,6 +87,13 @@ def test_a_device_starts_from_the_global_model():
 def test_parity_sees_small_changes(flatbuffer, changed, named):
     with pytest.raises(RuntimeError, match=f"export: {named} of the exported model differs from JAX"):
         measure_parity(changed(), ITEMS, flatbuffer)
+
+
+def test_parity_sees_what_stands_beside_empty_places():
+    want = {"items": np.array([3, 5, -1]), "scores": np.array([2, 1, MASKED], np.float32)}
+    for items, scores in (([3, 5, -1], [2, 1.1, MASKED]), ([5, 3, -1], [2, 1, MASKED]), ([3, 5, 7], [2, 1, 0.5])):
+        assert _differences({"items": np.array(items), "scores": np.array(scores, np.float32)}, want)[1] > 1e-3
+    assert _differences(want, want)[1] == 0
 
 
 def test_a_model_that_differs_is_not_written(flatbuffer, tmp_path, monkeypatch):
@@ -187,7 +195,7 @@ SMALL = (ModelOptions(units=(4,), embedding_dim=4), Recipe(LossOptions(n_sample=
 def test_a_user_s_device_starts_from_the_stored_parameters(run):
     dataset, workdir = run
     (path,), own = export_user(dataset, workdir, IDS[OWN], OPTIONS)
-    assert (path, own) == (workdir / "device" / "users" / "a%2F..%2Fb%201.npz", True)
+    assert (path, own) == (workdir / "device" / "users" / "a%2F%2E%2E%2Fb%201.npz", True)
     device = DeviceModel.load(workdir / "device")
     before = device.state
     device.restore(path)
@@ -287,6 +295,26 @@ def test_streamed_rows_rank_as_bundled_ones(tmp_path, precision):
     with pytest.raises(InputError, match="--streamed_rows: expected at least the 13 items of the user; got 12"):
         exporting.write_rows(given, options, np.arange(13), manifest, tmp_path / "more.npz")
     assert not (tmp_path / "more.npz").exists()
+    known = streamed.known
+    streamed.save(tmp_path / "me.npz")
+    with pytest.raises(InputError, match=r"me\.npz: expected rows\."):
+        streamed.receive(tmp_path / "me.npz")
+    with pytest.raises(InputError, match=r"rows\.npz: expected a model whose item rows are streamed; those of this one are candidates"):
+        bundled.receive(tmp_path / "rows.npz")
+    assert streamed.known is known
+
+
+def test_files_of_another_model_are_refused_where_the_model_file_holds_no_number_of_it(tmp_path):
+    """Streamed rows, personal parameters as inputs: two models may be the same file."""
+    options = dataclasses.replace(OPTIONS, rows="streamed", precision="int8")
+    manifests = [exporting.export(contents("no head", seed), options, tmp_path / str(seed)) for seed in (0, 1)]
+    assert manifests[0]["fingerprint"] != manifests[1]["fingerprint"]
+    exporting.write_rows(contents("no head", 1), options, np.arange(5), manifests[1], tmp_path / "rows.npz")
+    device, other = (DeviceModel.load(tmp_path / str(seed)) for seed in (0, 1))
+    other.save(tmp_path / "me.npz")
+    for call in (lambda: device.restore(tmp_path / "me.npz"), lambda: device.receive(tmp_path / "rows.npz")):
+        with pytest.raises(InputError, match=r"of the model .*; got those of"):
+            call()
 
 
 def test_baked_parameters_recommend_alike_and_cannot_be_trained(tmp_path):
@@ -297,6 +325,8 @@ def test_baked_parameters_recommend_alike_and_cannot_be_trained(tmp_path):
     np.testing.assert_allclose(baked.click(3), inputs.click(3), atol=1e-6)
     with pytest.raises(InputError, match="train: expected a model whose personal parameters are inputs; they are baked into this one"):
         baked.train_on([[1, 2]], 0.1)
+    with pytest.raises(InputError, match="they are baked into this one"):
+        baked.restore(tmp_path / "personal.npz")
 
 
 def test_frozen_matrices_are_stored_as_item_rows_are():
@@ -320,6 +350,10 @@ def test_a_user_s_own_folder_holds_the_user_s_items_and_parameters(run):
     export_user(dataset, workdir, IDS[OWN], OPTIONS)
     whole.restore(path.with_name(f"{path.name}.npz"))
     np.testing.assert_allclose(device.recommend([0], [1, 2]).scores, whole.recommend([0], [1, 2]).scores[:2], atol=1e-5)
+    with pytest.raises(InputError, match="--baked: expected item rows in the file of one user"):
+        export_user(dataset, workdir, IDS[OWN], dataclasses.replace(OPTIONS, rows="streamed", baked=True))
+    with pytest.raises(InputError, match=r"--rows=streamed: expected .* to be exported so; its rows are bundled"):
+        export_user(dataset, workdir, IDS[OWN], dataclasses.replace(OPTIONS, rows="streamed"))
     with pytest.raises(InputError, match="--rows=candidates: expected --user"):
         stage.run_export(dataset, workdir, options, overwrite=True)
 

@@ -2,11 +2,14 @@
 
 import tflite_needed  # noqa: F401, I001
 
+import dataclasses
+
 import numpy as np
 import pytest
-from device_world import ITEMS, exported
+from device_world import ITEMS, OPTIONS, contents, exported
 
 from jaxrec.data.own_history import past_of
+from jaxrec.device.export import export, write_rows
 from jaxrec.device.learner import Learner, Update
 from jaxrec.device.runtime import DeviceModel
 from jaxrec.errors import InputError
@@ -110,3 +113,41 @@ def test_without_advice_a_rate_must_be_given():
     device.manifest = {**device.manifest, "personal": {"learning_rate": None, "epochs": None}}
     with pytest.raises(InputError, match="learning_rate, epochs: expected both; no simulation advised any"):
         Learner(device, learning_rate=0.1)
+
+
+def test_sessions_without_a_pair_neither_judge_nor_are_lost():
+    one = learner(learning_rate=0.1)
+    for session in ([1, 2, 3, 4, 5], [1, 2, 3, 4], [7]):
+        update = visit(one, session)
+    assert update.before > 0 and (one.learnt, one.updates) == (3, 1), "the one click is not what the update is judged by"
+    lonely = learner()
+    assert [visit(lonely, [item]) for item in range(12)] == [None] * 12 and (lonely.learnt, lonely.updates) == (0, 0)
+
+
+def test_clicks_on_what_the_device_does_not_know_are_history_all_the_same(tmp_path):
+    export(contents("dense"), dataclasses.replace(OPTIONS, rows="candidates"), tmp_path, np.array(sorted(CYCLE)))
+    one = Learner(DeviceModel.load(tmp_path), every=10)
+    assert one.click(CYCLE[0]) is not None and one.click(29) is None
+    assert one.end_session() is None and one.sessions == [[CYCLE[0], 29]]
+    with pytest.raises(InputError, match="items: expected numbers of items"):
+        one.click(ITEMS)
+    assert visit(one, [29, *CYCLE, 28, *CYCLE]) is not None
+    with pytest.raises(InputError, match="items: expected numbers of items"):
+        Learner(one.device, sessions=[[1, ITEMS + 5]])
+
+
+def test_a_learner_that_cannot_be_restored_stays_as_it_is(tmp_path):
+    options = dataclasses.replace(OPTIONS, rows="streamed")
+    manifest = export(contents("dense"), options, tmp_path / "device")
+    write_rows(contents("dense"), options, np.array(sorted(CYCLE)), manifest, tmp_path / "rows.npz")
+    one, fresh = (Learner(DeviceModel.load(tmp_path / "device")) for _ in range(2))
+    one.device.receive(tmp_path / "rows.npz")
+    one.click(CYCLE[0])
+    one.save(tmp_path / "me.npz")
+    state = fresh.device.state
+    with pytest.raises(InputError, match="call `receive` first"):
+        fresh.restore(tmp_path / "me.npz")
+    assert fresh.device.state is state and (fresh.sessions, fresh.running) == ([], [])
+    fresh.device.receive(tmp_path / "rows.npz")
+    fresh.restore(tmp_path / "me.npz")
+    assert fresh.running == [CYCLE[0]]

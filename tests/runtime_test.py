@@ -281,13 +281,14 @@ def test_a_flipped_bit_in_saved_parameters_is_refused(folder, device, tmp_path):
     """Wherever it is: what is read is what was written, or nothing."""
     device.save(tmp_path / "me.npz")
     whole, generator = (tmp_path / "me.npz").read_bytes(), np.random.default_rng(0)
-    refused = 0
-    for place in generator.choice(len(whole), 200, replace=False):
+    refused, other = 0, DeviceModel.load(folder)
+    directory = np.arange(whole.index(b"PK\x01\x02"), len(whole))
+    places = [*generator.choice(len(whole), 150, replace=False), *directory, *directory]
+    for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << generator.integers(8)
         (tmp_path / "damaged.npz").write_bytes(damaged)
-        other = DeviceModel.load(folder)
-        before = other.state
+        before = other.state = dict(other.state)
         try:
             other.restore(tmp_path / "damaged.npz")
         except InputError as error:
@@ -335,7 +336,31 @@ def test_killed_while_saving_the_earlier_parameters_are_intact(folder, device, t
         device.restore(tmp_path / "me.npz")
 
 
-@pytest.mark.parametrize("change", [{"rows": None}, {"signatures": None}], ids=lambda change: next(iter(change)))
+def test_wrong_vectors_shapes_and_rates_are_refused(device):
+    before = dict(device.state)
+    calls = {
+        r"user_vector: expected finite numbers of the shape \(8,\); got \(3,\)": lambda: device.score(np.zeros(3), [1]),
+        r"user_vector: expected finite numbers": lambda: device.score(np.full(8, np.nan), [1]),
+        r"context: expected one number after another; got the shape \(2, 2\)": lambda: device.recommend_all([[1, 2], [3, 4]]),
+        r"learning_rate: expected 0 or more; got -0.1": lambda: device.train_on([[1, 2]], -0.1),
+        r"sessions: expected numbers of items, 0 or more; got \[-1, 2\]": lambda: past_of([[-1, 2]]),
+        r"sessions: expected numbers of items, 0 or more; got \[1.7, 2.0\]": lambda: past_of([[1.7, 2]]),
+    }
+    for words, call in calls.items():
+        with pytest.raises(InputError, match=words):
+            call()
+    close(device.state, before, 0)
+
+
+def test_the_judge_s_negatives_are_not_those_of_training(device):
+    drawn = []
+    device.draw = lambda generator: drawn.append(DeviceModel.draw(device, generator)) or drawn[-1]
+    device.train_on([[1, 2, 3]], 0.1, seed=3)
+    device.loss_on([[1, 2, 3]], seed=3)
+    assert (drawn[0] != drawn[1]).any()
+
+
+@pytest.mark.parametrize("change", [{"rows": None}, {"signatures": None}, {"fingerprint": None}], ids=lambda change: next(iter(change)))
 def test_another_manifest_is_refused(folder, tmp_path, change):
     shutil.copytree(folder, tmp_path / "device")
     path = tmp_path / "device/manifest.json"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec.data.blocks import Past, SessionBlock, round_up, runs, summarise
+from jaxrec.errors import InputError
 
 FEATURES = ("own", "repeats", "count", "decayed", "recent", "in_session", "last")
 """What is known about an own item, in this order:
@@ -73,7 +74,14 @@ def filled_up(own: OwnItems) -> OwnItems:
 
 
 def past_of(sessions: Sequence[Sequence[int]]) -> Past:
-    """One user's earlier sessions, oldest first, as `own_now` reads them."""
+    """One user's earlier sessions, oldest first, as `own_now` reads them.
+
+    Raises:
+      InputError: a click is on no item.
+    """
+    for session in map(np.asarray, sessions):
+        if session.size and not (np.issubdtype(session.dtype, np.integer) and session.min() >= 0):
+            raise InputError(f"sessions: expected numbers of items, 0 or more; got {session.tolist()}")
     lengths = np.array([len(session) for session in sessions], np.int64)
     items = np.concatenate([np.zeros(0, np.int64), *(np.asarray(session, np.int64) for session in sessions)])
     return summarise(np.zeros(len(items), np.int64), items, len(lengths) - runs(lengths)[0])

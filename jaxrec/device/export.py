@@ -81,6 +81,7 @@ def export(contents: Contents, options: ExportOptions, folder: Path, items: np.n
     manifest = {
         "model_bytes": len(flatbuffer),
         "sha256": hashlib.sha256(flatbuffer).hexdigest(),
+        "fingerprint": _fingerprint(flatbuffer, contents),
         **{name: getattr(options, name) for name in ("precision", "rows", "baked")},
         "history": dict(zip(FEATURES, map(float, contents.history), strict=True)),
         "rule": dataclasses.asdict(contents.rule),
@@ -111,7 +112,7 @@ def write_rows(contents: Contents, options: ExportOptions, items: np.ndarray, ma
     tables = _shipped(known, options)[0].tables
     padded = jax.tree.map(lambda leaf: np.pad(leaf, [(0, most - len(items))] + [(0, 0)] * (leaf.ndim - 1)), tables)
     bias = np.pad(np.asarray(tables.item_bias), (0, most - len(items)), constant_values=MASKED)  # a row of nothing is never the best
-    write_arrays(path, named({"rows": padded._replace(item_bias=bias)}) | _known_items(known, items), manifest["sha256"])
+    write_arrays(path, named({"rows": padded._replace(item_bias=bias)}) | _known_items(known, items), manifest["fingerprint"])
 
 
 def described(signature: Signature) -> dict[str, dict]:
@@ -150,6 +151,14 @@ def _known_items(known: Contents, items: np.ndarray | None) -> dict[str, np.ndar
     return weights if items is None else weights | {"items": np.asarray(items, np.int32)}
 
 
+def _fingerprint(flatbuffer: bytes, contents: Contents) -> str:
+    """What tells two models apart: where rows are streamed, a file may hold no learnt number at all."""
+    found = hashlib.sha256(flatbuffer)
+    for leaf in jax.tree.leaves((contents.params, contents.personal, contents.weights)):
+        found.update(np.ascontiguousarray(leaf))
+    return found.hexdigest()
+
+
 def _write(
     folder: Path,
     flatbuffer: bytes,
@@ -162,8 +171,8 @@ def _write(
     (folder / MANIFEST).unlink(missing_ok=True)
     with whole_file(folder / MODEL) as partial:
         partial.write_bytes(flatbuffer)
-    write_arrays(folder / PERSONAL, state, manifest["sha256"])
-    write_arrays(folder / ITEMS, known, manifest["sha256"])
+    write_arrays(folder / PERSONAL, state, manifest["fingerprint"])
+    write_arrays(folder / ITEMS, known, manifest["fingerprint"])
     if vocabulary is not None:
         with whole_file(folder / vocabulary.name) as partial:
             shutil.copyfile(vocabulary, partial)

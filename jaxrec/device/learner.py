@@ -28,6 +28,10 @@ HELD_OUT = 0.25
 """Last part of the new sessions that an update is judged by: at least one session, or, of a single one, its last clicks."""
 
 
+FEWEST = 3
+"""Clicks with which there is something to learn from and something to judge by."""
+
+
 class Update(NamedTuple):
     """What an update came to.
 
@@ -71,13 +75,15 @@ class Learner:
         self.epochs = advised["epochs"] if epochs is None else epochs
         if self.learning_rate is None or self.epochs is None:
             raise InputError("learning_rate, epochs: expected both; no simulation advised any for this model")
+        for session in sessions:
+            device.knows(session)  # numbers of no item are refused before anything is learnt from them
         self.sessions, self.running = [list(session) for session in sessions], []
         self.learnt, self.updates = len(self.sessions), 0
         self._past = past_of(self.sessions)
 
-    def click(self, item: int) -> np.ndarray:
-        """Follow one click; returns the user vector after it, [dim]."""
-        vector = self.device.click(item)
+    def click(self, item: int) -> np.ndarray | None:
+        """Follow one click; returns the user vector after it, [dim], or None where the device does not know the item."""
+        vector = self.device.click(item) if self.device.knows([item])[0] else None
         self.running.append(int(item))
         return vector
 
@@ -104,7 +110,7 @@ class Learner:
             "learner.lengths": np.array([len(session) for session in clicks]),
             "learner.stand": np.array([self.learnt, self.updates]),
         }
-        write_arrays(Path(path), self.device.state | stand, self.device.manifest["sha256"])
+        write_arrays(Path(path), self.device.state | stand, self.device.manifest["fingerprint"])
 
     def restore(self, path: str | Path) -> None:
         """Go on with what `save` wrote.
@@ -116,16 +122,25 @@ class Learner:
         if "learner.lengths" not in found:
             raise InputError(f"{path}: expected what a learner saved; got personal parameters alone")
         *sessions, running = (part.tolist() for part in np.split(found["learner.items"], np.cumsum(found["learner.lengths"])[:-1]))
-        self.device.state, self.sessions = state, sessions
-        self.learnt, self.updates = map(int, found["learner.stand"])
-        self._past, self.running = past_of(sessions), []
+        before, hidden, clicks = self.device.state, self.device.hidden, self.running
+        self.device.state, self.running = state, []
         self.device.new_session()
-        for item in running:
-            self.click(item)
+        try:
+            for item in running:
+                self.click(item)
+        except InputError:
+            self.device.state, self.device.hidden, self.running = before, hidden, clicks
+            raise
+        self.sessions, self._past = sessions, past_of(sessions)
+        self.learnt, self.updates = map(int, found["learner.stand"])
 
-    def _update(self) -> Update:
-        """Learn from the first new sessions, look at the last ones, then learn from all of them or go back."""
-        new, device, start = self.sessions[self.learnt :], self.device, self.device.state
+    def _update(self) -> Update | None:
+        """Learn from the first new sessions, look at the last ones, then learn from all of them or go back; None: too little to do both."""
+        device, start = self.device, self.device.state
+        known = [[item for item, there in zip(own, device.knows(own), strict=True) if there] for own in self.sessions[self.learnt :]]
+        new = [session for session in known if len(session) > 1]
+        if sum(map(len, new)) < FEWEST:
+            return None
         early, late = _apart(new)
         seed = self.seed + self.updates
         self.learnt, self.updates = len(self.sessions), self.updates + 1

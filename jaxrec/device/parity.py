@@ -14,6 +14,7 @@ from jaxrec.data.own_history import own_now, past_of
 from jaxrec.device.convert import flat_function
 from jaxrec.device.signatures import Signature
 from jaxrec.errors import InputError
+from jaxrec.learning.losses import MASKED
 from jaxrec.models.leaves import named
 
 RUNS = 3
@@ -118,11 +119,14 @@ def _differences(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) 
     """Largest (absolute, scaled) difference of two sets of outputs; infinite where items differ that do not tie."""
     worst = np.zeros(2)
     for name, value in want.items():
+        live = ~(value <= MASKED / 2)  # places without an item would hide any difference
+        if not np.array_equal(live, ~(got[name] <= MASKED / 2)):
+            worst[:] = np.inf
         if name == "items":
             found = np.full(2, np.inf) if _wrong_items(got[name], value, want["scores"]) else np.zeros(2)
         else:
-            absolute = np.abs(got[name].astype(np.float64) - value).max(initial=0.0)
-            found = np.array([absolute, absolute / max(1.0, np.abs(value).max(initial=0.0))])
+            absolute = np.abs(got[name].astype(np.float64) - value)[live].max(initial=0.0)
+            found = np.array([absolute, absolute / max(1.0, np.abs(value)[live].max(initial=0.0))])
         # A NaN is no agreement.
         worst = np.maximum(worst, np.nan_to_num(found, nan=np.inf))
     return worst
@@ -131,5 +135,5 @@ def _differences(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) 
 def _wrong_items(got: np.ndarray, want: np.ndarray, scores: np.ndarray) -> bool:
     """Whether results differ where scores do not tie; the last one may tie with the best that is not returned."""
     gaps = np.abs(np.diff(scores, prepend=np.inf, append=scores[-1:]))
-    tied = np.minimum(gaps[:-1], gaps[1:]) <= LIMITS["recommend"] * max(1.0, float(np.abs(scores).max()))
+    tied = np.minimum(gaps[:-1], gaps[1:]) <= LIMITS["recommend"] * max(1.0, float(np.abs(scores[scores > MASKED / 2]).max(initial=0.0)))
     return bool(((got != want) & ~tied).any())

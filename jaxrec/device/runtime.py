@@ -23,7 +23,7 @@ import numpy as np
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.data.own_history import Past, own_now, past_of
-from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, check_model, read_arrays, read_state, write_arrays
+from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, check_inputs, check_model, read_arrays, read_state, write_arrays
 from jaxrec.errors import InputError
 from jaxrec.files import read_json
 
@@ -86,7 +86,14 @@ class DeviceModel:
         Raises:
           InputError: the file is damaged or belongs to another model.
         """
-        self.known = read_arrays(Path(path), self.manifest, "item rows")
+        path, rows = Path(path), "rows."
+        if self.manifest["rows"] != "streamed":
+            raise InputError(f"{path}: expected a model whose item rows are streamed; those of this one are {self.manifest['rows']}")
+        found = read_arrays(path, self.manifest, "item rows")
+        check_inputs(path, {name: array for name, array in found.items() if name.startswith(rows)}, self.manifest, "recommend", rows)
+        if "items" not in found or "weights" not in found or len(found["items"]) != len(found["weights"]):
+            raise InputError(f"{path}: expected the numbers of the items and as many weights; got {', '.join(found)}")
+        self.known = found
 
     def recommend(
         self, context: Sequence[int], candidates: Sequence[int], past: Past = NOTHING, exclude_seen: bool = False
@@ -126,7 +133,10 @@ class DeviceModel:
 
     def score(self, user_vector: np.ndarray, candidates: Sequence[int]) -> np.ndarray:
         """Scores of at most N candidates by a user vector, without the history prior; very low for those that the device does not know."""
-        given = {"user_vector": np.asarray(user_vector, np.float32), "candidates": (self._places("candidates", candidates), -1)}
+        vector, shape = np.asarray(user_vector, np.float32), self._shape("score", "user_vector")
+        if vector.shape != shape or not np.isfinite(vector).all():
+            raise InputError(f"user_vector: expected finite numbers of the shape {shape}; got {vector.shape}")
+        given = {"user_vector": vector, "candidates": (self._places("candidates", candidates), -1)}
         return self._call("score", given)["scores"][: len(candidates)]
 
     def new_session(self) -> None:
@@ -152,8 +162,11 @@ class DeviceModel:
         return found
 
     def loss_on(self, sessions: Sequence[Sequence[int]], seed: int = 0) -> float:
-        """Mean loss of the sessions' predictions against negatives that depend on the seed alone; nothing is learnt."""
-        negatives = self.draw(np.random.default_rng(seed))
+        """Mean loss of the sessions' predictions against negatives that depend on the seed alone; nothing is learnt.
+
+        They are not those that `train_on` draws with the same seed: a judge must not have been trained on.
+        """
+        negatives = self.draw(np.random.default_rng([seed, 1]))
 
         def look(block: Block, hidden: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
             after = self._call("loss", {**block._asdict(), **hidden, "negatives": negatives})
@@ -176,6 +189,8 @@ class DeviceModel:
         """
         if "train" not in self.runners:
             raise InputError("train: expected a model whose personal parameters are inputs; they are baked into this one")
+        if not learning_rate >= 0:
+            raise InputError(f"learning_rate: expected 0 or more; got {learning_rate}")
         given = {**block._asdict(), **hidden, "negatives": negatives, "learning_rate": np.float32(learning_rate)}
         after = self._call("train", given)
         loss = float(after.pop("loss"))
@@ -194,7 +209,7 @@ class DeviceModel:
 
     def save(self, path: str | Path) -> None:
         """Write the personal parameters and the optimizer's state, whole or not at all."""
-        write_arrays(Path(path), self.state, self.manifest["sha256"])
+        write_arrays(Path(path), self.state, self.manifest["fingerprint"])
 
     def restore(self, path: str | Path) -> None:
         """Go on with what `save` wrote.
@@ -202,7 +217,12 @@ class DeviceModel:
         Raises:
           InputError: the file is damaged or belongs to another model; the parameters stay as they are.
         """
+        self._shape("train", "mask")
         self.state = read_state(Path(path), self.manifest)
+
+    def knows(self, items: Sequence[int]) -> np.ndarray:
+        """Whether the device knows each item of the vocabulary, [items] bool."""
+        return self._places("items", items) >= 0
 
     def _best(self, signature: str, context: Sequence[int], past: Past, exclude_seen: bool, given: dict[str, Any]) -> Recommendation:
         places = self._places("context", context)
@@ -231,6 +251,8 @@ class DeviceModel:
           InputError: a number is that of no item of the vocabulary.
         """
         items = np.asarray(items)
+        if items.ndim != 1:
+            raise InputError(f"{name}: expected one number after another; got the shape {items.shape}")
         if items.size and not np.issubdtype(items.dtype, np.integer):
             raise InputError(f"{name}: expected whole numbers; got {items.dtype}")
         items, n_items = items.astype(np.int64), self.manifest["vocabulary_items"]

@@ -1,10 +1,11 @@
 """The files of an exported model on a device, and how they are checked: a damaged one mostly loads and runs, with other results.
 
 `model.tflite`, `manifest.json` (which tells the model's digest), `personal.npz` (what a user's device starts from) and `items.npz` (what it
-knows of its items). Arrays carry the fingerprint of the model they belong to.
+knows of its items). Arrays carry the fingerprint of the model they belong to: of its file and of the parameters that the file may not hold.
 """
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,22 @@ STATE = ("personal.", "optimizer.")
 """How the names of what a user's device keeps and trains begin."""
 FINGERPRINT = "fingerprint"
 """The entry of a file of arrays that names the model it belongs to."""
-NEEDED = ("sha256", "signatures", "rows", "vocabulary_items", "personal")
+NEEDED = {"sha256": str, "fingerprint": str, "signatures": dict, "rows": str, "items": int, "vocabulary_items": int, "personal": dict}
 """What the runtime reads in a manifest."""
 
 
 def check_model(path: Path, manifest_path: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a manifest that is none, and a model file other than the one it tells of."""
-    missing = [name for name in NEEDED if not isinstance(manifest, Mapping) or name not in manifest]
-    if missing:
-        raise InputError(f"{manifest_path}: expected a device manifest with {missing[0]!r}; export the model again")
-    if not path.exists():
-        raise InputError(f"{path}: expected an exported model; there is no such file")
-    if (found := sha256(path)) != manifest["sha256"]:
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(manifest, Mapping) or not isinstance(manifest.get(name), kind)]
+    if wrong:
+        raise InputError(f"{manifest_path}: expected a device manifest with {wrong[0]!r}; export the model again")
+    try:
+        found = sha256(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected an exported model; there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected an exported model; it cannot be read ({error})") from None
+    if found != manifest["sha256"]:
         raise InputError(f"{path}: expected the file with sha256 {manifest['sha256']}, as the manifest says; got {found}")
 
 
@@ -59,11 +64,11 @@ def read_arrays(path: Path, manifest: Mapping[str, Any], what: str) -> dict[str,
             found = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise InputError(f"{path}: expected {what}; there is no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: expected {what}; got something else ({error})") from None
     fingerprint = str(found.pop(FINGERPRINT, "none"))
-    if fingerprint != manifest["sha256"]:
-        raise InputError(f"{path}: expected {what} of the model {manifest['sha256'][:12]}; got those of {fingerprint[:12]}")
+    if fingerprint != manifest["fingerprint"]:
+        raise InputError(f"{path}: expected {what} of the model {manifest['fingerprint'][:12]}; got those of {fingerprint[:12]}")
     for name, array in found.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path}: expected finite numbers as {name}; got NaN or infinity")
@@ -78,11 +83,16 @@ def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]
     """
     if "train" not in manifest["signatures"]:
         return {}
-    inputs = manifest["signatures"]["train"]["inputs"]
     found = {name: array for name, array in read_arrays(path, manifest, "personal parameters").items() if name.startswith(STATE)}
-    expected = {name: (tuple(of["shape"]), of["dtype"]) for name, of in inputs.items() if name.startswith(STATE)}
+    check_inputs(path, found, manifest, "train", STATE)
+    return found
+
+
+def check_inputs(path: Path, found: Mapping[str, np.ndarray], manifest: Mapping[str, Any], signature: str, begin: str | tuple) -> None:
+    """Refuse arrays other than the inputs of a signature whose names begin so."""
+    inputs = manifest["signatures"][signature]["inputs"]
+    expected = {name: (tuple(of["shape"]), of["dtype"]) for name, of in inputs.items() if name.startswith(begin)}
     got = {name: (array.shape, array.dtype.name) for name, array in found.items()}
     if got != expected:
         wrong = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
         raise InputError(f"{path}: expected {wrong[0]} with {expected.get(wrong[0])}; got {got.get(wrong[0])}")
-    return found

@@ -69,8 +69,9 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
 
     def work() -> dict[str, Any]:
         contents, sized = _contents(dataset, workdir, load_trained(workdir, dataset), options)
+        exported = export(contents, sized, (workdir / RESULT).parent)
         remove_folder(workdir / USERS)  # they belong to what was exported before
-        return export(contents, sized, (workdir / RESULT).parent)
+        return exported
 
     return once(workdir / RESULT, settings_of(options), _inputs(dataset, workdir), overwrite, work)
 
@@ -84,10 +85,14 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
       InputError: there is no such user, the model is not exported as it is now, or the store keeps no parameters.
     """
     trained, number = load_trained(workdir, dataset), _number(dataset, user)
-    path = workdir / USERS / quote(user, safe="")
+    path = workdir / USERS / quote(user, safe="").replace(".", "%2E")
+    if options.baked and options.rows == "streamed":
+        raise InputError("--baked: expected item rows in the file of one user, bundled or candidates; got --rows=streamed")
     if options.rows == "candidates" or options.baked:
         return _own_folder(dataset, workdir, trained, number, options, path)
     manifest, own = _exported(dataset, workdir), _own_parameters(workdir, trained, number)
+    if manifest["baked"]:
+        raise InputError(f"--user: expected a model that takes parameters; {workdir / RESULT} has them baked in, use --baked here too")
     if options.rows == "streamed" != manifest["rows"]:
         raise InputError(f"--rows=streamed: expected {workdir / RESULT} to be exported so; its rows are {manifest['rows']}")
     state = read_state((workdir / RESULT).parent / PERSONAL, manifest)
@@ -95,7 +100,7 @@ def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptio
         (kept, _) = STATE
         state |= {f"{kept}{name}": leaf for name, leaf in named(own).items()}
     paths = [path.with_name(f"{path.name}.npz")]
-    write_arrays(paths[0], state, manifest["sha256"])
+    write_arrays(paths[0], state, manifest["fingerprint"])
     if manifest["rows"] == "streamed":
         exported = _options(ExportOptions, manifest["settings"])
         paths.append(path.with_name(f"{path.name}.rows.npz"))
@@ -167,7 +172,7 @@ def _exported(dataset: Dataset, workdir: Path) -> dict[str, Any]:
     if not (workdir / RESULT).exists():
         raise InputError(f"{workdir / RESULT}: expected an exported model; there is none, export without --user first")
     manifest = read_json(workdir / RESULT, "device manifest")
-    if changed := differences({"inputs": manifest["inputs"]}, {"settings": {}, "inputs": _inputs(dataset, workdir)}):
+    if changed := differences({"inputs": manifest.get("inputs", {})}, {"settings": {}, "inputs": _inputs(dataset, workdir)}):
         raise InputError(f"{workdir / RESULT}: was made otherwise ({'; '.join(changed)}); export without --user, with --overwrite, first")
     return manifest
 
