@@ -23,9 +23,20 @@ import numpy as np
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
 from jaxrec.data.own_history import Past, own_now, past_of
-from jaxrec.device.state import ITEMS, MANIFEST, MODEL, PERSONAL, STATE, check_inputs, check_model, read_arrays, read_state, write_arrays
+from jaxrec.device.state import (
+    ITEMS,
+    MANIFEST,
+    MODEL,
+    PERSONAL,
+    STATE,
+    check_inputs,
+    check_model,
+    read_arrays,
+    read_manifest,
+    read_state,
+    write_arrays,
+)
 from jaxrec.errors import InputError
-from jaxrec.files import read_json
 
 NOTHING = past_of([])
 """The past of a user who has no earlier sessions."""
@@ -70,8 +81,8 @@ class DeviceModel:
           InputError: a file is missing, is not what the manifest says, or ai_edge_litert is not installed.
         """
         folder = Path(folder)
-        manifest = read_json(folder / MANIFEST, "device manifest")
-        check_model(folder / MODEL, folder / MANIFEST, manifest)
+        manifest = read_manifest(folder / MANIFEST)
+        check_model(folder / MODEL, manifest)
         state = read_state(folder / PERSONAL, manifest)
         known = {} if manifest["rows"] == "streamed" else read_arrays(folder / ITEMS, manifest, "known items")
         try:

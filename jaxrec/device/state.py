@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.errors import InputError
-from jaxrec.files import sha256, whole_file
+from jaxrec.files import read_json, sha256, whole_file
 
 MODEL, MANIFEST, PERSONAL, ITEMS = "model.tflite", "manifest.json", "personal.npz", "items.npz"
 STATE = ("personal.", "optimizer.")
@@ -24,11 +24,21 @@ NEEDED = {"sha256": str, "fingerprint": str, "signatures": dict, "rows": str, "i
 """What the runtime reads in a manifest."""
 
 
-def check_model(path: Path, manifest_path: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest that is none, and a model file other than the one it tells of."""
-    wrong = [name for name, kind in NEEDED.items() if not isinstance(manifest, Mapping) or not isinstance(manifest.get(name), kind)]
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What an export tells of itself.
+
+    Raises:
+      InputError: the file is missing, damaged, or not what this version of the export writes.
+    """
+    manifest = read_json(path, "device manifest")
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(name), kind)]
     if wrong:
-        raise InputError(f"{manifest_path}: expected a device manifest with {wrong[0]!r}; export the model again")
+        raise InputError(f"{path}: expected a device manifest with {wrong[0]!r}; remove the folder and export again")
+    return manifest
+
+
+def check_model(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a model file other than the one that the manifest tells of."""
     try:
         found = sha256(path)
     except FileNotFoundError:

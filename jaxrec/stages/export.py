@@ -18,9 +18,9 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import VOCABULARY, load_users
 from jaxrec.device.export import NO_ADVICE, Contents, export, write_rows
 from jaxrec.device.shipped import ExportOptions
-from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_state, write_arrays
+from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_manifest, read_state, write_arrays
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, remove_folder, sha256, whole_folder
+from jaxrec.files import remove_folder, sha256, whole_folder
 from jaxrec.learning.personal_recipe import PersonalOptions, UserRunOptions
 from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.leaves import named
@@ -171,7 +171,7 @@ def _exported(dataset: Dataset, workdir: Path) -> dict[str, Any]:
     """The manifest of what all devices get, which must be of what is trained now."""
     if not (workdir / RESULT).exists():
         raise InputError(f"{workdir / RESULT}: expected an exported model; there is none, export without --user first")
-    manifest = read_json(workdir / RESULT, "device manifest")
+    manifest = read_manifest(workdir / RESULT)
     if changed := differences({"inputs": manifest.get("inputs", {})}, {"settings": {}, "inputs": _inputs(dataset, workdir)}):
         raise InputError(f"{workdir / RESULT}: was made otherwise ({'; '.join(changed)}); export without --user, with --overwrite, first")
     return manifest
