@@ -169,6 +169,23 @@ def test_the_stage_exports_what_was_trained(tmp_path):
         stage.run_export(dataset, tmp_path, OPTIONS)
 
 
+def test_the_earlier_export_stands_until_another_is_there(tmp_path, monkeypatch):
+    dataset = written(dataset_of([[0, 1, 2], [3, 4, 5]] * 6, periods=(10, 10)), tmp_path / "dataset")
+    run_train(dataset, tmp_path, *SMALL)
+    first, other = stage.run_export(dataset, tmp_path, OPTIONS), dataclasses.replace(OPTIONS, precision="int8")
+    with monkeypatch.context() as differing:
+        differing.setattr(exporting, "to_tflite", lambda _: (tmp_path / "device/model.tflite").read_bytes())
+        with pytest.raises(RuntimeError, match="differs from JAX"):
+            stage.run_export(dataset, tmp_path, other, overwrite=True)
+    assert DeviceModel.load(tmp_path / "device").manifest == first
+    with monkeypatch.context() as cut:
+        cut.setattr(stage, "write_files", lambda *given: (exporting.write_files(*given), 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            stage.run_export(dataset, tmp_path, other, overwrite=True)
+    assert not (tmp_path / "device/manifest.json").exists()
+    assert stage.run_export(dataset, tmp_path, other) == DeviceModel.load(tmp_path / "device").manifest
+
+
 OWN, DISAGREED, NEW = 0, 1, 2
 """Users of the run below: one with a model of the own, one whose hold-out disagreed, one without a past."""
 IDS = ["a/../b 1", "1", "new"]

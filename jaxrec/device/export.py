@@ -59,15 +59,40 @@ class Contents(NamedTuple):
     clicks: np.ndarray | None = None
 
 
+class Converted(NamedTuple):
+    """A model that was found to compute what JAX computes, and what goes beside it.
+
+    Attributes:
+      flatbuffer: the TFLite file.
+      state: personal parameters and optimizer's state of a new device, by name.
+      known: what the device knows of the items, by name.
+      vocabulary: as in `Contents`.
+    """
+
+    flatbuffer: bytes
+    state: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+    vocabulary: Path | None
+    manifest: dict[str, Any]
+
+
 def export(contents: Contents, options: ExportOptions, folder: Path, items: np.ndarray | None = None) -> dict[str, Any]:
-    """Convert, compare with JAX, write the folder; returns the manifest.
+    """Convert, compare with JAX, write the folder; returns the manifest. Arguments and errors are those of `convert`."""
+    converted = convert(contents, options, items)
+    write_files(converted, folder)
+    write_json(folder / MANIFEST, converted.manifest)
+    return converted.manifest
+
+
+def convert(contents: Contents, options: ExportOptions, items: np.ndarray | None = None) -> Converted:
+    """Convert and compare with JAX.
 
     Args:
       items: the items that the device knows, in ascending order; None: all. With `rows` "streamed" they come later, and must be None.
 
     Raises:
       InputError: the converter or the runtime is not installed.
-      RuntimeError: the converted model does not compute what JAX computes; nothing is written.
+      RuntimeError: the converted model does not compute what JAX computes.
     """
     began, options = time.perf_counter(), options.sized_as(PersonalOptions(), UserRunOptions())
     known = contents if items is None else _only(contents, items)
@@ -95,8 +120,20 @@ def export(contents: Contents, options: ExportOptions, folder: Path, items: np.n
         "signatures": {entry.name: described(entry) for entry in entries},
     }
     arrays = {} if options.rows == "streamed" else _known_items(known, items)
-    _write(folder, flatbuffer, initial_state(entries), arrays, contents.vocabulary, manifest)
-    return manifest
+    return Converted(flatbuffer, initial_state(entries), arrays, contents.vocabulary, manifest)
+
+
+def write_files(converted: Converted, folder: Path) -> None:
+    """Write every file but the manifest, each whole; until that is there again, the runtime refuses the others."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with whole_file(folder / MODEL) as partial:
+        partial.write_bytes(converted.flatbuffer)
+    fingerprint = converted.manifest["fingerprint"]
+    write_arrays(folder / PERSONAL, converted.state, fingerprint)
+    write_arrays(folder / ITEMS, converted.known, fingerprint)
+    if converted.vocabulary is not None:
+        with whole_file(folder / converted.vocabulary.name) as partial:
+            shutil.copyfile(converted.vocabulary, partial)
 
 
 def write_rows(contents: Contents, options: ExportOptions, items: np.ndarray, manifest: Mapping[str, Any], path: Path) -> None:
@@ -157,23 +194,3 @@ def _fingerprint(flatbuffer: bytes, contents: Contents) -> str:
     for leaf in jax.tree.leaves((contents.params, contents.personal, contents.weights)):
         found.update(np.ascontiguousarray(leaf))
     return found.hexdigest()
-
-
-def _write(
-    folder: Path,
-    flatbuffer: bytes,
-    state: Mapping[str, np.ndarray],
-    known: Mapping[str, np.ndarray],
-    vocabulary: Path | None,
-    manifest: dict[str, Any],
-) -> None:
-    """Every file whole; until the manifest is there, the runtime refuses the others."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    with whole_file(folder / MODEL) as partial:
-        partial.write_bytes(flatbuffer)
-    write_arrays(folder / PERSONAL, state, manifest["fingerprint"])
-    write_arrays(folder / ITEMS, known, manifest["fingerprint"])
-    if vocabulary is not None:
-        with whole_file(folder / vocabulary.name) as partial:
-            shutil.copyfile(vocabulary, partial)
-    write_json(folder / MANIFEST, manifest)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import VOCABULARY, load_users
-from jaxrec.device.export import NO_ADVICE, Contents, export, write_rows
+from jaxrec.device.export import NO_ADVICE, Contents, Converted, convert, export, write_files, write_rows
 from jaxrec.device.shipped import ExportOptions
 from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_manifest, read_state, write_arrays
 from jaxrec.errors import InputError
@@ -67,13 +67,15 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     if options.rows == "candidates":
         raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
 
-    def work() -> dict[str, Any]:
-        contents, sized = _contents(dataset, workdir, load_trained(workdir, dataset), options)
-        exported = export(contents, sized, (workdir / RESULT).parent)
-        remove_folder(workdir / USERS)  # they belong to what was exported before
-        return exported
+    def work() -> Converted:
+        return convert(*_contents(dataset, workdir, load_trained(workdir, dataset), options))
 
-    return once(workdir / RESULT, settings_of(options), _inputs(dataset, workdir), overwrite, work)
+    def write(converted: Converted) -> dict[str, Any]:
+        remove_folder(workdir / USERS)  # they belong to what was exported before
+        write_files(converted, (workdir / RESULT).parent)
+        return converted.manifest
+
+    return once(workdir / RESULT, settings_of(options), _inputs(dataset, workdir), overwrite, work, write)
 
 
 def export_user(dataset: Dataset, workdir: Path, user: str, options: ExportOptions) -> UserExport:

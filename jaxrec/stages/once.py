@@ -15,7 +15,14 @@ from jaxrec.report.environment import environment
 log = logging.getLogger("jaxrec")
 
 
-def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, work: Callable[[], dict]) -> dict:
+def once(
+    result: Path,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    overwrite: bool,
+    work: Callable[[], Any],
+    write: Callable[[Any], dict] | None = None,
+) -> dict:
     """Do `work` and keep what it returns in the JSON file `result`, beside what it came from, what it ran on and the seconds it took.
 
     Where `result` already stands with the same settings and inputs, it is read and nothing is done; otherwise it is refused unless
@@ -24,6 +31,8 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
     Args:
       settings: options of the stage, by name.
       inputs: fingerprint of each thing it reads, by name.
+      write: where it is given, `work` writes no file: an earlier result stands until it has succeeded. Then `write` puts down what it found
+        and returns what is kept.
 
     Raises:
       InputError: the result stands there with other settings or inputs; names each difference.
@@ -37,11 +46,13 @@ def once(result: Path, settings: dict[str, Any], inputs: dict[str, str], overwri
             return written
         if not overwrite:
             raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
-        if leads():
-            result.unlink()
     log.info("%s: started", result.parent)
     began = time.perf_counter()
-    value = {**work(), "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
+    made = work() if write else None
+    if leads():
+        result.unlink(missing_ok=True)
+    found = write(made) if write else work()
+    value = {**found, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
     if leads():
         write_json(result, value)
     return value
