@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.published import published
 from benchmarks.recording import matmul_gflops, parser, record
 from jaxrec.data.dataset import Dataset
-from jaxrec.evaluation.networks import GlobalScorer, in_bfloat16
+from jaxrec.evaluation.networks import GlobalScorer, at_precision
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.train import rank
 
@@ -44,7 +44,7 @@ def run_case(case: str, data: Path | None, runs: int) -> list[dict]:
     dataset = _sessions(shape["items"], shape["sessions"]) if "items" in shape else published(data / "rsc15_100k")
     model = Model(ModelOptions(units=(shape["units"],), embedding_dim=shape["units"], dense=False), dataset.n_items)
     scorer = GlobalScorer(model, model.init(jax.random.key(0)))
-    scorer = in_bfloat16(scorer) if shape["scoring"] == "bfloat16" else scorer
+    scorer = at_precision(scorer, "bfloat16") if shape["scoring"] == "bfloat16" else scorer
     row = {"case": case, "items": dataset.n_items, "units": shape["units"], "scoring": shape["scoring"], "data_gb": _peak_gb()}
     rank(scorer, dataset, dataset.period("global"))
     return [row | _measured(scorer, dataset) | {"matmul_gflops": matmul_gflops()} for _ in range(runs)]

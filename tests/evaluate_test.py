@@ -11,7 +11,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import in_bfloat16
+from jaxrec.evaluation.networks import at_precision
 from jaxrec.files import read_json
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
@@ -41,7 +41,7 @@ def test_bfloat16_reports_the_share_of_ranks_that_it_changes(trained):
     names, given = ("global", "markov"), scorer("global", dataset, workdir)
     exact = run_evaluate(dataset, workdir, names, overwrite=True)
     found = run_evaluate(dataset, workdir, names, EvaluateOptions(scoring="bfloat16"), overwrite=True)
-    ranks = [rank(one, dataset, dataset.period("test")).values() for one in (given, in_bfloat16(given))]
+    ranks = [rank(one, dataset, dataset.period("test")).values() for one in (given, at_precision(given, "bfloat16"))]
     assert found["global"]["ranks_changed"] == np.mean(ranks[0] != ranks[1]) > 0
     assert found["global"]["mrr@20"] == pytest.approx(np.mean(np.where(ranks[1] <= 20, 1 / ranks[1], 0)))
     assert "ranks_changed" not in exact["global"] | found["markov"], "in float32 and without a network nothing is rounded"

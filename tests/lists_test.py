@@ -1,12 +1,10 @@
 """What is recommended: lists in any slices are those of a full sort, and the figures by hand."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import dataset_of
+from world import Looked, dataset_of
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.evaluation import ranks as ranks_module
@@ -14,20 +12,6 @@ from jaxrec.evaluation.lists import list_metrics, percentiles, recommended, spre
 
 N_ITEMS = 9
 SESSIONS = [[0, 1], [2, 3, 4], [5, 6], [7, 8, 0, 1]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Looked:
-    """Scores that stand in a table, [sessions + 1, T, items]; the last row is what padding rows get."""
-
-    table: np.ndarray
-
-    def encode(self, block):
-        row, step = block.predictions()
-        return self.table[block.sessions[row], step]
-
-    def scores(self, encoded, start, stop):
-        return encoded[..., start:stop]
 
 
 def blocks():

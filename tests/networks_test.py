@@ -10,7 +10,7 @@ from world import N_ITEMS, dataset_of, small_model
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.own_history import FEATURES, own_items
 from jaxrec.evaluation import networks
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, in_bfloat16, score_items
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, at_precision, score_items
 
 USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
 
@@ -169,29 +169,39 @@ def test_item_rows_spread_over_devices_are_scored_where_they_lie():
     generator = np.random.default_rng(0)
     table, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((4096, 8), (4096,)))
     vectors = generator.normal(size=(16, 8)).astype(np.float32)
-    spread = jax.device_put(table, rows), jax.device_put(bias, NamedSharding(mesh, PartitionSpec("items"))), jax.device_put(vectors, whole)
+    spread = jax.device_put(table, rows), jax.device_put(bias, NamedSharding(mesh, PartitionSpec("items")))
+    shared, vectors_there = dict(zip(("item_table", "item_bias"), spread, strict=True)), jax.device_put(vectors, whole)
     for start, stop in [(0, 4096), (0, 64), (2000, 2100), (4090, 4096)]:
-        found = score_items(*spread, start, stop)
+        found = score_items(shared, None, vectors_there, start, stop)
         np.testing.assert_allclose(found, vectors @ table[start:stop].T + bias[start:stop], atol=1e-5)
-    compiled = networks._scores.lower(*spread, 2000, 64, True).compile()
+    compiled = networks._scores.lower(*spread, vectors_there, 2000, 64, True).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < table.nbytes / 4, "the whole table came to each device"
 
 
 def test_bfloat16_rounds_rows_and_vectors_and_sums_in_float32():
     model, params = small_model()
     scorer, blocks = GlobalScorer(model, with_bias(params)), blocks_of(world())
-    exact, rounded = scored(scorer, blocks), scored(in_bfloat16(scorer), blocks)
+    exact, rounded = scored(scorer, blocks), scored(at_precision(scorer, "bfloat16"), blocks)
     for key, scores in exact.items():
         assert (rounded[key] != scores).any()
         np.testing.assert_allclose(rounded[key], scores, atol=2**-6)
     vectors = np.array([[1, 2**-10, 1 + 2**-10]], np.float32)  # the last is rounded to 1
     rows = jnp.array([[1, 1, 0], [0, 0, 1]], jnp.bfloat16)
-    assert score_items(rows, np.zeros(2, np.float32), vectors, 0, 2).tolist() == [[1 + 2**-10, 1]]
+    assert score_items({"item_table": None, "item_bias": np.zeros(2, np.float32)}, rows, vectors, 0, 2).tolist() == [[1 + 2**-10, 1]]
 
 
-def test_every_network_has_its_form_in_bfloat16_and_nothing_else_has():
+def test_every_network_has_its_form_at_another_precision_and_nothing_else_has():
     scorers = _scorers()
-    tables = [in_bfloat16(scorers[name]).scored for name in ("global", "personal")] + [in_bfloat16(scorers["with history"]).base.scored]
+    tables = [networks_of(at_precision(one, "bfloat16")).scored for one in scorers.values()]
     assert {table.dtype for table in tables} == {jnp.dtype(jnp.bfloat16)}
+    for exact, rounded in ((networks_of(one), networks_of(at_precision(one, "int8"))) for one in scorers.values()):
+        before, after = (getattr(one, "params", None) or one.shared for one in (exact, rounded))
+        away = np.abs(before["item_table"] - after["item_table"])
+        assert 0 < away.max() <= np.abs(before["item_table"]).max() / 254 * 1.001
+        assert all(before[part] is after[part] for part in exact.model.personal_parts if part in before), "devices train them"
     other = object()
-    assert in_bfloat16(other) is other
+    assert at_precision(other, "bfloat16") is other
+
+
+def networks_of(scorer):
+    return getattr(scorer, "base", scorer)

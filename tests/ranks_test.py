@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import dataset_of
+from world import Looked, dataset_of
 
 from jaxrec.data.blocks import session_blocks
 from jaxrec.evaluation import ranks as module
@@ -19,20 +19,6 @@ N_ITEMS = 7
 LENGTHS = (2, 5, 3, 9, 2, 4, 6)
 USERS = (0, 1, 0, 2, 2, 1, 3)
 FIELDS = ("sessions", "steps", "users", "greater", "equal")
-
-
-@dataclasses.dataclass(frozen=True)
-class Looked:
-    """Scores that stand in a table, [sessions + 1, T, items]; the last row is what padding rows get."""
-
-    table: np.ndarray
-
-    def encode(self, block):
-        row, step = block.predictions()
-        return self.table[block.sessions[row], step]
-
-    def scores(self, encoded, start, stop):
-        return encoded[..., start:stop]
 
 
 def world(seed=0):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from shop_world import shop_dataset
-from small_baselines import NAMES, RUNNABLE
+from small_baselines import NAMES, RUNNABLE, block_of
 
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.baselines.shop_oracle import best_from_history, best_with_user, best_without_user
@@ -44,20 +44,10 @@ def enumerated(clicks: list[int], last: int) -> np.ndarray:
     return answer / evidence
 
 
-def block_of(session: list[int], history: list[int], user: int = 0) -> SessionBlock:
+def tiny_block(session: list[int], history: list[int], user: int = 0) -> SessionBlock:
     """One session of TINY's item numbers, in the indices of ORDER."""
     index = np.argsort(ORDER)
-    items, counts = np.unique(index[history], return_counts=True)
-    return SessionBlock(
-        items=index[[session]].astype(np.int32),
-        mask=np.ones((1, len(session) - 1), bool),
-        sessions=np.zeros(1, np.int64),
-        users=np.full(1, user, np.int32),
-        history_items=np.append(items, -1)[None].astype(np.int32),
-        history_counts=np.append(counts, 0)[None].astype(np.float32),
-        history_decayed=np.append(counts, 0)[None].astype(np.float32),
-        history_ago=np.zeros((1, len(items) + 1), np.float32),
-    )
+    return block_of(index[session], index[history], user=user)
 
 
 SESSION, HISTORY = [2, 3, 2, 4, 0, 4, 1], [5, 0, 2, 5, 5]
@@ -66,7 +56,7 @@ SESSION, HISTORY = [2, 3, 2, 4, 0, 4, 1], [5, 0, 2, 5, 5]
 @pytest.mark.parametrize("history", [[], HISTORY])
 def test_the_posterior_is_the_enumerated_one(history):
     scorer = best_from_history(TINY, ORDER) if history else best_without_user(TINY, ORDER)
-    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY)), 0, 6)
+    scores = scorer.scores(scorer.encode(tiny_block(SESSION, HISTORY)), 0, 6)
     for step, last in enumerate(SESSION[:-1]):
         expected = enumerated(history + SESSION[: step + 1], last)[ORDER]
         np.testing.assert_allclose(scores[step], expected, rtol=1e-6, err_msg=f"after {step + 1} clicks")
@@ -75,7 +65,7 @@ def test_the_posterior_is_the_enumerated_one(history):
 @pytest.mark.parametrize("user", [0, 1])
 def test_with_the_user_the_probability_is_the_process_itself(user):
     scorer = best_with_user(TINY, ORDER, np.array([1, 0]))
-    scores = scorer.scores(scorer.encode(block_of(SESSION, HISTORY, user)), 0, 6)
+    scores = scorer.scores(scorer.encode(tiny_block(SESSION, HISTORY, user)), 0, 6)
     favourites = TINY.favourites[1 - user]
     for step, last in enumerate(SESSION[:-1]):
         expected = [TINY.transition[last // 3, item // 3] * click_probability(favourites, item) for item in ORDER]
@@ -84,7 +74,7 @@ def test_with_the_user_the_probability_is_the_process_itself(user):
 
 def test_many_clicks_on_one_item_stay_finite():
     scorer = best_from_history(TINY, ORDER)
-    scores = scorer.scores(scorer.encode(block_of([2, 2, 1], [2] * 5000)), 0, 6)
+    scores = scorer.scores(scorer.encode(tiny_block([2, 2, 1], [2] * 5000)), 0, 6)
     np.testing.assert_allclose(scores[-1][ORDER.argsort()][:3], [0.7 * 0.6 * 0.6, 0.7 * 0.6 * 0.3, 0.7 * (0.6 * 0.1 + 0.4)], rtol=1e-6)
 
 

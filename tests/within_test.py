@@ -10,7 +10,7 @@ from jaxrec.baselines.popularity import Popularity
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
-from jaxrec.evaluation.networks import GlobalScorer, in_bfloat16
+from jaxrec.evaluation.networks import GlobalScorer, at_precision
 from jaxrec.evaluation.ranks import TIES, rank_sessions
 from jaxrec.evaluation.within import WithinCandidates, inside, missed_last, targets_of
 from jaxrec.stages.candidates import CandidateOptions, ranking_within, run_candidates
@@ -50,7 +50,8 @@ def test_a_miss_is_last_however_short_the_list_and_whatever_ties_count(ties):
 
 def test_a_network_is_rounded_within_candidates_too():
     scorer = WithinCandidates(GlobalScorer(*small_model()), np.zeros((1, 1), np.int32))
-    assert in_bfloat16(scorer).base.scored.dtype == "bfloat16" and in_bfloat16(scorer).lists is scorer.lists
+    rounded = at_precision(scorer, "bfloat16")
+    assert rounded.base.scored.dtype == "bfloat16" and rounded.lists is scorer.lists
 
 
 @pytest.fixture(scope="module")

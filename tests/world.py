@@ -46,3 +46,17 @@ def written(dataset: Dataset, folder: Path, users: list[str] | None = None) -> D
     manifest = {"users": dataset.n_users, "cuts": {"personal_from": None, "test_from": None}}
     write_dataset(dataclasses.replace(dataset, manifest=manifest), *names, folder)
     return load_dataset(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """Scores that stand in a table, [sessions + 1, T, items]; the last row is what padding rows get."""
+
+    table: np.ndarray
+
+    def encode(self, block):
+        row, step = block.predictions()
+        return self.table[block.sessions[row], step]
+
+    def scores(self, encoded, start, stop):
+        return encoded[..., start:stop]

@@ -7,7 +7,7 @@ Journal of Computer Applications 2022).
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrec.device.sizes import NUMBER, ROW_BYTES
+from jaxrec.device.sizes import NUMBER, ROW_BYTES, candidate_bytes
 
 MODES = ("pull", "push")
 ANSWER = 20
@@ -29,7 +29,7 @@ def delivery_bytes(items: int, dim: int, lists: Sequence[int]) -> dict[str, Any]
     """
     pull = {}
     for precision, row_bytes in ROW_BYTES.items():
-        row = row_bytes(dim) + NUMBER
-        weight = {str(n): min(n, items) * (row + NUMBER) for n in lists}
-        pull[precision] = {"catalogue": items * row, **weight, "ratio": {n: items * row / one for n, one in weight.items()}}
+        catalogue = items * (row_bytes(dim) + NUMBER)
+        weight = {str(n): min(n, items) * candidate_bytes(precision, dim) for n in lists}
+        pull[precision] = {"catalogue": catalogue, **weight, "ratio": {n: catalogue / one for n, one in weight.items()}}
     return {"pull": pull, "push": {"up": dim * NUMBER, "down": min(ANSWER, items) * NUMBER}}

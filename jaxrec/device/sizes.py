@@ -21,7 +21,7 @@ def sizes(manifest: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
       items; units of each layer, the lowest first; train_rows R and train_steps T of an update, 0 where nothing is trained; candidates N;
       personal_bytes: the personal parameters of one user, float32; personal_state_bytes: the same and the optimizer's state;
-      candidates_bytes: what sending N candidates takes: index, bias and item row of each, the row at the file's precision;
+      candidates_bytes: what sending N candidates takes, rows at the file's precision;
       user_vector_bytes: what a device would send to be ranked for elsewhere.
     """
     inputs, outputs = _leaves(manifest, "inputs"), _leaves(manifest, "outputs")
@@ -37,9 +37,14 @@ def sizes(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "candidates": candidates,
         "personal_bytes": _weight(of for name, of in inputs.items() if name.startswith("personal.")),
         "personal_state_bytes": _weight(of for name, of in inputs.items() if name.startswith(("personal.", "optimizer."))),
-        "candidates_bytes": candidates * (2 * NUMBER + ROW_BYTES[manifest["precision"]](dim)),
+        "candidates_bytes": candidates * candidate_bytes(manifest["precision"], dim),
         "user_vector_bytes": _weight([outputs["user_vector"]]),
     }
+
+
+def candidate_bytes(precision: str, dim: int) -> int:
+    """What sending one candidate takes: its index, bias and item row."""
+    return 2 * NUMBER + ROW_BYTES[precision](dim)
 
 
 def _leaves(manifest: Mapping[str, Any], side: str) -> dict[str, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec.compression.rows import as_encoded
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.own_history import filled_up, own_items
 from jaxrec.evaluation.scorer import Scorer
@@ -39,9 +40,7 @@ class GlobalScorer:
         return _at_predictions(_encode(self.model, self.params, block.items[:, :-1]), block)
 
     def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
-        return score_items(
-            self.params["item_table"] if self.scored is None else self.scored, self.params["item_bias"], encoded, start, stop
-        )
+        return score_items(self.params, self.scored, encoded, start, stop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +65,7 @@ class PersonalScorer:
         return _at_predictions(_encode_personal(self.model, self.shared, self.personal, slots, block.items[:, :-1]), block)
 
     def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
-        return score_items(
-            self.shared["item_table"] if self.scored is None else self.scored, self.shared["item_bias"], encoded, start, stop
-        )
+        return score_items(self.shared, self.scored, encoded, start, stop)
 
 
 def stack_users(model: Model, shared: Params, start: Params, found: Sequence[tuple[np.ndarray, Params]], n_users: int) -> PersonalScorer:
@@ -102,25 +99,35 @@ class WithHistory:
         return _with_bonus(jnp.asarray(self.base.scores(inner, start, stop)), *own, start)
 
 
-def in_bfloat16(scorer: Scorer) -> Scorer:
-    """The scorer with products of bfloat16 rows and vectors, summed in float32; one without a network comes back as it is."""
-    if isinstance(scorer, WithHistory | WithinCandidates):
-        return dataclasses.replace(scorer, base=in_bfloat16(scorer.base))
-    if not hasattr(scorer, "scored"):
-        return scorer
-    params = scorer.params if isinstance(scorer, GlobalScorer) else scorer.shared
-    return dataclasses.replace(scorer, scored=jnp.asarray(params["item_table"], jnp.bfloat16))
-
-
-def score_items(table: jax.Array, bias: jax.Array, vectors: jax.Array, start: int, stop: int) -> jax.Array:
-    """Scores of items start:stop, [P, stop - start] float32, of products at the table's precision.
+def at_precision(scorer: Scorer, precision: str) -> Scorer:
+    """The scorer with its network at another precision; one without a network comes back as it is.
 
     Args:
-      table, bias: item rows [items, dim] and what is added to each score [items]; on one device, or the rows spread over a mesh.
+      precision: bfloat16: products of such rows and vectors, summed in float32; float16 or int8: rows and frozen matrices as a device
+        decodes them.
+    """
+    if isinstance(scorer, WithHistory | WithinCandidates):
+        return dataclasses.replace(scorer, base=at_precision(scorer.base, precision))
+    if not hasattr(scorer, "scored"):
+        return scorer
+    part = "params" if isinstance(scorer, GlobalScorer) else "shared"
+    params = getattr(scorer, part)
+    if precision == "bfloat16":
+        return dataclasses.replace(scorer, scored=jnp.asarray(params["item_table"], jnp.bfloat16))
+    return dataclasses.replace(scorer, **{part: as_encoded(params, scorer.model.personal_parts, precision)})
+
+
+def score_items(shared: Params, scored: jax.Array | None, vectors: jax.Array, start: int, stop: int) -> jax.Array:
+    """Scores of items start:stop, [P, stop - start] float32, of products at the rows' precision.
+
+    Args:
+      shared: with item_table [items, dim], on one device or spread over a mesh, and item_bias [items].
+      scored: rows instead of item_table.
       vectors: user vectors, [P, dim].
     """
+    table = shared["item_table"] if scored is None else scored
     spread = isinstance(table, jax.Array) and not table.is_fully_replicated
-    return _scores(table, bias, vectors, start, stop - start, spread)
+    return _scores(table, shared["item_bias"], vectors, start, stop - start, spread)
 
 
 def _encode_row(model: Model, params: Params, items: jax.Array) -> jax.Array:

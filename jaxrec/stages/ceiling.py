@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrec.data.blocks import Histories, runs, session_blocks
 from jaxrec.data.dataset import Dataset
+from jaxrec.evaluation.groups import own_events
 from jaxrec.evaluation.ranks import predictions_at_once
 from jaxrec.evaluation.within import Targets, place_in, targets_of
 
@@ -66,10 +67,8 @@ def _by_user(dataset: Dataset) -> Targets:
 
 def _groups(dataset: Dataset, targets: Targets) -> dict[str, np.ndarray]:
     """All predictions, those of users with events before the test, and of users without."""
-    early = dataset.users[: dataset.period("test").start]
-    old = np.zeros(dataset.n_users, bool)
-    old[early[early >= 0]] = True
-    return {"all": np.ones(len(targets.users), bool), "old": old[targets.users], "new": ~old[targets.users]}
+    old = own_events(dataset)[targets.users] > 0
+    return {"all": np.ones(len(old), bool), "old": old, "new": ~old}
 
 
 def _held(dataset: Dataset, histories: Histories, users: range) -> tuple[np.ndarray, np.ndarray]:

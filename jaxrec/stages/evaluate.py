@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from jaxrec.baselines.registry import BASELINES
-from jaxrec.compression.rows import as_encoded
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import check_periods
 from jaxrec.errors import InputError
@@ -23,7 +22,7 @@ from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
 from jaxrec.evaluation.lists import list_metrics, recommended, spread
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, WithHistory, in_bfloat16
+from jaxrec.evaluation.networks import GlobalScorer, WithHistory, at_precision
 from jaxrec.evaluation.ranks import TIES, Ranks, changed
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import remove_folder, sha256
@@ -115,7 +114,7 @@ def _measure(
     test, more = dataset.period("test"), {}
     ranks = ranked(scorer)
     if name in NETWORKS and options.scoring != "float32":
-        exact, scorer = ranks, _rounded(scorer, options.scoring)
+        exact, scorer = ranks, at_precision(scorer, options.scoring)
         ranks = ranked(scorer)
         more = {"ranks_changed": changed(exact, ranks)}
     if leads():
@@ -130,17 +129,6 @@ def _measure(
         "ci95": ci95(totals),
         "groups": by_group(dataset, ranks, options.ties),
     }
-
-
-def _rounded(scorer: Scorer, scoring: str) -> Scorer:
-    """A network at another precision than float32."""
-    if scoring == "bfloat16":
-        return in_bfloat16(scorer)
-    if hasattr(scorer, "base"):
-        return dataclasses.replace(scorer, base=_rounded(scorer.base, scoring))
-    if isinstance(scorer, GlobalScorer):
-        return dataclasses.replace(scorer, params=as_encoded(scorer.params, scorer.model.personal_parts, scoring))
-    return dataclasses.replace(scorer, shared=as_encoded(scorer.shared, (), scoring))
 
 
 def _small(ranks: Ranks) -> Ranks:

@@ -264,5 +264,4 @@ class StoredScorer:
         return stack_users(self.model, self.shared, self.store.start, found, len(self.mine)).encode(block)
 
     def scores(self, encoded: jax.Array, start: int, stop: int) -> jax.Array:
-        table = self.shared["item_table"] if self.scored is None else self.scored
-        return score_items(table, self.shared["item_bias"], encoded, start, stop)
+        return score_items(self.shared, self.scored, encoded, start, stop)
