@@ -1,5 +1,8 @@
 """The cell against NumPy, and states over sessions."""
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +74,45 @@ def test_the_dropped_output_is_what_is_carried_on():
     _, (last,) = model.encode(params, inputs, model.zero_hidden(), np.zeros(2, bool), keep)
     _, (fresh,) = model.encode(params, inputs[:1], model.zero_hidden(), np.zeros(1, bool))
     np.testing.assert_allclose(last, fresh, atol=1e-6)
+
+
+def plain(parts, inputs, hidden, reset, keep):
+    """Outputs of one layer, step by step, as JAX differentiates it."""
+    outputs, units = [], hidden.shape[-1]
+    for x, starts, kept in zip(inputs, reset, keep, strict=True):
+        hidden = jnp.where(starts, 0.0, hidden)
+        a, d = x @ parts["w_in"] + parts["b_in"], hidden @ parts["w_hidden"] + parts["b_hidden"]
+        r, z = jax.nn.sigmoid(a[:units] + d[:units]), jax.nn.sigmoid(a[units : 2 * units] + d[units : 2 * units])
+        hidden = ((1 - z) * jnp.tanh(a[2 * units :] + r * d[2 * units :]) + z * hidden) * kept
+        outputs.append(hidden)
+    return jnp.stack(outputs)
+
+
+@pytest.mark.parametrize("unroll", [False, True], ids=["looped", "unrolled"])
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("dropped", [False, True], ids=["all kept", "dropout"])
+def test_gradients_are_those_of_the_equations(steps, dropped, unroll):
+    """By everything that the outputs depend on, of many sequences at once as well."""
+    model, params = small_model(units=(6,), dense=False)
+    model, parts = dataclasses.replace(model, unroll=unroll), with_biases(params)["last"]
+    generator, rows = np.random.default_rng(2), 3
+    inputs, hidden = generator.normal(size=(rows, steps, 6)).astype("f"), generator.normal(size=(rows, 6)).astype("f")
+    weights, reset = generator.normal(size=(rows, steps + 1, 6)).astype("f"), generator.random((rows, steps)) < 0.3
+    keep = (generator.random((rows, steps, 6)) < 0.6).astype("f") / np.float32(0.6)
+
+    def ours(parts, inputs, hidden):
+        def of_row(inputs, hidden, reset, keep):
+            outputs, (last,) = model.encode({"last": parts}, inputs, (hidden,), reset, (keep,) if dropped else None)
+            return jnp.concatenate([outputs, last[None]])
+
+        return (jax.vmap(of_row)(inputs, hidden, reset, keep) * weights).sum()
+
+    def theirs(parts, inputs, hidden):
+        found = [plain(parts, *row) for row in zip(inputs, hidden, reset, keep if dropped else np.ones_like(keep), strict=True)]
+        return sum((jnp.concatenate([one, one[-1:]]) * weight).sum() for one, weight in zip(found, weights, strict=True))
+
+    found, expected = (jax.value_and_grad(one, (0, 1, 2))(parts, inputs, hidden) for one in (ours, theirs))
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-4), found, expected)
 
 
 def test_matrices_start_uniform_by_the_shape_of_each_gate_and_biases_zero():

@@ -5,6 +5,9 @@ Cho et al. 2014, as in cuDNN and torch; Flax's own cells lack the second bias.
 Dimensions: T steps, `inputs` and `units` of a layer. Single sequence; map over rows with `jax.vmap`.
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -45,22 +48,95 @@ class GRULayer(nnx.Module):
           outputs [T, units] and the state after the last step [units].
         """
         projected = (inputs if self.w_in is None else inputs @ self.w_in[...]) + self.b_in[...][None]
-
-        def step(hidden, now):
-            projected, reset, keep = now
-            hidden = self._cell(projected, jnp.where(reset, 0.0, hidden))
-            hidden = hidden if keep is None else hidden * keep
-            return hidden, hidden
-
+        matrix, bias = self.w_hidden[...], self.b_hidden[...]
         # More than the number of steps: with just as many, JAX leaves a loop around a sequence of one.
         unroll = len(inputs) + 1 if self.unroll or len(inputs) == 1 else 1
-        hidden, outputs = jax.lax.scan(step, hidden, (projected, reset, keep), unroll=unroll)
-        return outputs, hidden
+        detached = jax.lax.stop_gradient((projected, matrix, bias, hidden, keep))
+        trace = _run(unroll, *detached, reset)
+        # Only for its gradient: that of the matrix is then one product over all steps, not one a step.
+        gates = trace.before @ matrix + bias[None]
+        outputs = _attach(unroll, (trace, detached[1], reset, keep), projected, gates, hidden)
+        return outputs, outputs[-1]
 
-    def _cell(self, projected: jax.Array, hidden: jax.Array) -> jax.Array:
-        units = hidden.shape[-1]
-        gates = hidden @ self.w_hidden[...] + self.b_hidden[...]
+
+class Trace(NamedTuple):
+    """What the steps computed, [T, units] each.
+
+    Attributes:
+      before: states that they started from.
+      reset, update, candidate: gates and candidate states.
+      product: of `before` and the candidate's part of the matrix, with its bias.
+      outputs: states after them.
+    """
+
+    before: jax.Array
+    reset: jax.Array
+    update: jax.Array
+    candidate: jax.Array
+    product: jax.Array
+    outputs: jax.Array
+
+
+def _run(
+    unroll: int, projected: jax.Array, matrix: jax.Array, bias: jax.Array, hidden: jax.Array, keep: jax.Array | None, starts: jax.Array
+) -> Trace:
+    units = hidden.shape[-1]
+
+    def step(hidden, now):
+        projected, keep, starts = now
+        before = jnp.where(starts, 0.0, hidden)
+        gates = before @ matrix + bias
         reset = jax.nn.sigmoid(projected[:units] + gates[:units])
         update = jax.nn.sigmoid(projected[units : 2 * units] + gates[units : 2 * units])
-        candidate = jnp.tanh(projected[2 * units :] + reset * gates[2 * units :])
-        return (1 - update) * candidate + update * hidden
+        product = gates[2 * units :]
+        candidate = jnp.tanh(projected[2 * units :] + reset * product)
+        after = (1 - update) * candidate + update * before
+        after = after if keep is None else after * keep
+        return after, Trace(before, reset, update, candidate, product, after)
+
+    return jax.lax.scan(step, hidden, (projected, keep, starts), unroll=unroll)[1]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attach(
+    unroll: int,
+    found: tuple[Trace, jax.Array, jax.Array, jax.Array | None],
+    projected: jax.Array,
+    gates: jax.Array,
+    hidden: jax.Array,
+) -> jax.Array:
+    """The outputs that were `found`, with their gradient by projected inputs and gates [T, 3 units] and the state before [units].
+
+    Back through time by hand: what JAX derives from a loop adds to the gradient of the whole matrix at every step.
+
+    Args:
+      found: trace, matrix, starts and dropout multipliers of the run.
+    """
+    return found[0].outputs
+
+
+def _remember(unroll, found, *_):
+    return found[0].outputs, found
+
+
+def _back(unroll, found, gradients):
+    trace, matrix, starts, keep = found
+    transposed = matrix.T  # once, not at every step
+
+    def step(later, now):
+        gradient, (before, reset, update, candidate, product, _), starts, keep = now
+        gradient = gradient + later
+        gradient = gradient if keep is None else gradient * keep
+        of_candidate = gradient * (1 - update) * (1 - candidate**2)
+        of_reset = of_candidate * product * reset * (1 - reset)
+        of_update = gradient * (before - candidate) * update * (1 - update)
+        of_gates = jnp.concatenate([of_reset, of_update, of_candidate * reset])
+        earlier = jnp.where(starts, 0.0, gradient * update + of_gates @ transposed)
+        return earlier, (jnp.concatenate([of_reset, of_update, of_candidate]), of_gates)
+
+    last = jnp.zeros_like(gradients[-1])
+    of_hidden, (of_projected, of_gates) = jax.lax.scan(step, last, (gradients, trace, starts, keep), reverse=True, unroll=unroll)
+    return None, of_projected, of_gates, of_hidden
+
+
+_attach.defvjp(_remember, _back)
