@@ -23,6 +23,7 @@ from jaxrec.stages import personalize as stage
 from jaxrec.stages.cadence import Devices, follow, updates_before
 from jaxrec.stages.choice import Choice
 from jaxrec.stages.history import Learnt
+from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.personalize import run_personalize
 from jaxrec.stages.store import Store
 from jaxrec.stages.train import Trained, run_train
@@ -47,7 +48,8 @@ def followed(dataset, folder, update_every=8, **run):
     nobody = np.full((dataset.n_users, 2), -1, np.int32)
     store = Store(folder, nobody, model.split(params)[1], "full")
     devices = Devices(store, np.full(dataset.n_users, 0.1, np.float32), np.full(dataset.n_users, 2))
-    return follow(dataset, trained, recipe, devices, lambda part, one, which: stage._rank(part, {"updated": one}, choice, which))
+    job = PersonalRun(dataset, trained, recipe)
+    return follow(job, devices, lambda part, one, which: stage._rank(part, {"updated": one}, choice, which))
 
 
 def same(a, b, which=slice(None)):

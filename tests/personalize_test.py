@@ -1,6 +1,7 @@
 """Personalisation: three ways to run it agree, users do not touch each other, devices choose well, what only the user knows is learnt."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,12 @@ import pytest
 from world import N_ITEMS, dataset_of, small_model
 
 from jaxrec.data.blocks import SessionBlock
-from jaxrec.data.user_blocks import plan_users, user_events
+from jaxrec.data.user_blocks import knowing, plan_users, user_events
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import stack_users
 from jaxrec.learning.mesh import MeshOptions, open_user_mesh
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
-from jaxrec.learning.personalize import Advice, fit_users, no_advice, personal_sampler, personalize
+from jaxrec.learning.personalize import Advice, draw_negatives, fit_users, no_advice, personal_sampler, personalize
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import TRAINABLE, Model, ModelOptions, personal_mask
@@ -42,14 +43,22 @@ def chunks_of(dataset, users, choice=CHOICE, rows=2, steps=4):
     return [user_events(dataset, plan, number) for number in range(len(plan))]
 
 
-def results(dataset, options=OPTIONS, users=None, choice=CHOICE, model=None, advice=None, **how):
+def results(dataset, options=OPTIONS, users=None, choice=CHOICE, model=None, advice=None, candidates=None, **how):
     """{user: what fine-tuning gave}."""
     model, params = small_model(units=(4,)) if model is None else model
     shared, start = model.split(params)
     source, found = personal_sampler(dataset.item_counts, options), {}
     for events in chunks_of(dataset, np.arange(dataset.n_users) if users is None else users, choice):
         own, result = personalize(
-            model, options, choice, shared, start, source, no_advice(options) if advice is None else advice, events, **how
+            model,
+            options,
+            choice,
+            shared,
+            start,
+            source,
+            no_advice(options) if advice is None else advice,
+            knowing(events, candidates),
+            **how,
         )
         for i, user in enumerate(own):
             found[int(user)] = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
@@ -207,6 +216,35 @@ def test_an_adapter_of_full_rank_reaches_what_the_whole_matrix_reaches():
     step = whole["dense"]["kernel"] - np.asarray(params["dense"]["kernel"])
     right = np.asarray(low.split(params)[1]["adapter"]["dense"]["kernel"].right)
     np.testing.assert_allclose(part["adapter"]["dense"]["kernel"].left, step @ right.T, atol=1e-7)
+
+
+def test_negatives_of_a_device_that_knows_some_items_estimate_the_softmax_over_them():
+    counts, options = np.array([1, 4, 9, 16, 25, 36]), PersonalOptions(personal_n_sample=5)
+    source, key, n = personal_sampler(counts, options), jax.random.key(0), 200_000
+    known = jnp.array([-1, 1, -1, -1, 2, 4])
+    items, offsets = draw_negatives(source, known, key, n)
+    share = np.sqrt(counts) * np.isin(np.arange(6), [1, 2, 4]) / (2 + 3 + 5)
+    drawn = np.bincount(items, minlength=6) / n
+    np.testing.assert_allclose(drawn, share, atol=5e-3)
+    assert not drawn[share == 0].any()
+    for item in (1, 2, 4):
+        # The sampler's own n is 5.
+        expected = -np.log(5 * share[item]) + np.log(5 / n)
+        np.testing.assert_allclose(offsets[items == item], expected, rtol=1e-4)
+    everything = draw_negatives(source, jnp.arange(6), key, 5)
+    np.testing.assert_allclose(everything[1], source.drawn_offset[everything[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["vmap", "map"])
+def test_users_with_candidates_are_fine_tuned_one_by_one_as_well(backend):
+    dataset = shop()
+    lists = np.sort(np.random.default_rng(5).integers(0, N_ITEMS, (dataset.n_users, 6)), axis=1).astype(np.int32)
+    together = results(dataset, backend=backend, candidates=lists)
+    one_by_one = {user: one for own in (4, 0) for user, one in results(dataset, users=[own], backend="loop", candidates=lists).items()}
+    for user, one in one_by_one.items():
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), together[user], one)
+    everything = results(dataset, backend=backend)
+    assert any((together[0].params["dense"]["kernel"] != everything[0].params["dense"]["kernel"]).ravel())
 
 
 def test_an_anchor_keeps_parameters_near_the_global_ones():

@@ -23,6 +23,7 @@ from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, Pers
 from jaxrec.learning.personalize import Personal
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
+from jaxrec.stages.candidates import CandidateOptions, run_candidates
 from jaxrec.stages.evaluate import run_evaluate
 from jaxrec.stages.personalize import STORE, run_personalize
 from jaxrec.stages.store import (
@@ -268,6 +269,22 @@ def test_a_diverging_rate_harms_nobody(trained, tmp_path):
     found = run_personalize(dataset, workdir, dataclasses.replace(PERSONAL, training=wild))
     assert found["learning_rate"] == pytest.approx(0.01)
     assert np.isfinite(found["after"]["mrr@20"])
+
+
+def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_path):
+    dataset, _ = trained
+    workdir = workdir_like(trained, tmp_path / "candidates")
+    with_candidates = dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, personal_negatives="candidates", update_every=4))
+    with pytest.raises(InputError, match=r"candidates/metrics.json: expected a result of `candidates`"):
+        run_personalize(dataset, workdir, with_candidates)
+    run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(5,)))
+    found = run_personalize(dataset, workdir, with_candidates)
+    assert found["trials"] != whole["trials"], "validation goes by the same negatives"
+    run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(4,)), overwrite=True)
+    with pytest.raises(InputError, match=r"the candidates: .* there, .* now"):
+        run_personalize(dataset, workdir, with_candidates)
+    with pytest.raises(InputError, match="--personal_negatives=candidates: expected a loss over negatives; got --personal_loss=full"):
+        dataclasses.replace(with_candidates, training=dataclasses.replace(PERSONAL.training, personal_loss="full"))
 
 
 def test_another_cadence_keeps_the_store(trained, whole, tmp_path):

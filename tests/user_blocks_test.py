@@ -13,7 +13,7 @@ from jaxrec.data import user_blocks
 from jaxrec.data.blocks import round_up
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.data.user_blocks import joined, plan_users, user_events, users_of
+from jaxrec.data.user_blocks import joined, knowing, plan_users, user_events, users_of
 
 N_USERS = 6
 WORLDS = st.lists(st.tuples(st.integers(-1, N_USERS - 1), st.integers(1, 9)), min_size=1, max_size=40)
@@ -158,6 +158,17 @@ def test_by_hand():
     assert events.blocks.reset.tolist() == [[[[True, False, False], [True, False, False]]]]
     assert events.late.tolist() == [[[[False, False, False], [True, False, False]]]]
     assert plan.account == (1, 1, 5, 6, pytest.approx(1 / 6))
+
+
+def test_devices_know_candidates_and_their_own_items_each_once():
+    dataset = dataset_of([[3, 1, 3], [5, 2], [7, 9]], [0, 1, 0], (3, 3))
+    plan = plan_users(dataset, range(2), 0, 3, 1, 2, 0.0, 4, most_shapes=1)
+    lists = np.array([[8, 1, -1], [4, 0, 2]], np.int32)
+    (events,) = (knowing(user_events(dataset, plan, chunk), lists) for chunk in range(len(plan)))
+    known = {int(user): row[row >= 0].tolist() for user, row in zip(events.user, events.known, strict=True) if user >= 0}
+    assert known == {0: [1, 3, 7, 8, 9], 1: [0, 2, 4, 5]}, "and none of the items that fill blocks up"
+    assert events.known[:2, -1].tolist() == [max(known[int(user)]) for user in events.user[:2]]
+    assert knowing(events, None) is events
 
 
 def test_a_chunk_alone_is_that_of_a_full_pass():

@@ -32,11 +32,13 @@ class UserEvents(NamedTuple):
       user: index of the user, []; -1 for padding users.
       blocks: all own events, Block of [B, rows, ...].
       late: True at predictions of the hold-out, the last part of own sessions, [B, rows, T] bool.
+      known: the only items that negatives are drawn from, ascending, among any -1, [K] int32; None: all items.
     """
 
     user: np.ndarray
     blocks: Block
     late: np.ndarray
+    known: np.ndarray | None = None
 
 
 class Shape(NamedTuple):
@@ -189,6 +191,23 @@ def user_events(dataset: Dataset, plan: UserPlan, chunk: int) -> UserEvents:
     users[: len(number)] = plan.users[members]
     *parts, is_late = (np.moveaxis(part.reshape(blocks, width, rows, -1), 1, 0) for part in (*plan_of_all, is_late))
     return UserEvents(users, Block(*parts), is_late)
+
+
+def knowing(events: UserEvents, candidates: np.ndarray | None) -> UserEvents:
+    """A chunk whose devices know only their candidates and the items of their own events, as after DeepRec's download.
+
+    Args:
+      candidates: of every user index, -1 behind the end, [users, N]; None: devices know all items.
+    """
+    if candidates is None:
+        return events
+    items, mask = events.blocks.items, events.blocks.mask
+    read, target = (np.pad(mask, [(0, 0)] * 3 + [side]) for side in ((0, 1), (1, 0)))
+    own = np.where(read | target, items, -1).reshape(len(items), -1)
+    known = np.sort(np.concatenate([candidates[events.user], own], axis=1).astype(np.int32), axis=1)
+    # Of equal ones the last stays, so that the last of all is always an item.
+    known[:, :-1][known[:, :-1] == known[:, 1:]] = -1
+    return events._replace(known=known)
 
 
 def joined(parts: Sequence[UserEvents], width: int) -> UserEvents:

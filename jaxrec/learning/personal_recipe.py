@@ -17,9 +17,6 @@ KEEP = ("full", "int8", "metrics")
 class PersonalOptions(Options):
     """What a device trains, and how."""
 
-    replay: str = option(
-        "own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal")
-    )
     trainable: str = option(LAST_AND_DENSE, "parts that a device trains; the others stay the global model's", choices=tuple(TRAINABLE))
     adapter_rank: int = option(0, "train updates of this rank instead of whole matrices; 0: whole ones", minimum=0)
     personal_epochs: int = option(3, "passes over the user's events, at most", minimum=1)
@@ -71,8 +68,17 @@ class ChoiceOptions(Options):
 
 @dataclasses.dataclass(frozen=True)
 class UserRunOptions(Options):
-    """How users are run."""
+    """What users' devices are given, and how users are run."""
 
+    replay: str = option(
+        "own", "a user's events to train on: all own earlier ones, or those of the personal period", choices=("own", "personal")
+    )
+    personal_negatives: str = option(
+        "all",
+        "items that negatives are drawn from: all, or the user's candidates, picked before, and own items (candidates), as on a device "
+        "that holds the rows of no others",
+        choices=("all", "candidates"),
+    )
     block_rows: int = option(4, "sessions per update", minimum=1)
     block_steps: int = option(8, "events of a session per update; longer sessions go on in the next one", minimum=1)
     users_at_once: int = option(256, "users per compiled call, and per chunk of the store", minimum=1)
@@ -97,3 +103,7 @@ class PersonalRecipe:
     training: PersonalOptions = PersonalOptions()
     choice: ChoiceOptions = ChoiceOptions()
     run: UserRunOptions = UserRunOptions()
+
+    def __post_init__(self):
+        if self.run.personal_negatives == "candidates" and self.training.personal_loss == FULL:
+            raise InputError(f"--personal_negatives=candidates: expected a loss over negatives; got --personal_loss={FULL}")

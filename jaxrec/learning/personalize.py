@@ -105,9 +105,21 @@ def drawn_offsets(weights: np.ndarray, n: int) -> np.ndarray:
     return -np.log(n * np.maximum(weights / weights.sum(), 1e-12))
 
 
-def negatives_of(source: Sampler, items: jax.Array, shape: tuple[int, int]) -> Negatives:
-    """The given items as negatives of a block of shape [rows, T]."""
-    return Negatives(items, source.drawn_offset[items], jnp.zeros(shape))
+def draw_negatives(source: Sampler, known: jax.Array | None, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    """n negatives and what is added to their scores, so that the loss estimates the softmax over the items they are drawn from, [n] each.
+
+    Args:
+      source: of `personal_sampler`.
+      known: the only items to draw, with the source's frequencies, as in `UserEvents`; None: all.
+    """
+    if known is None:
+        items = draw_items(source, key, n)
+        return items, source.drawn_offset[items]
+    # exp(-offset) is n times the share of an item among all.
+    total = jnp.cumsum(jnp.where(known >= 0, jnp.exp(-source.drawn_offset[known]), 0.0))
+    place = jnp.searchsorted(total, jax.random.uniform(key, (n,)) * total[-1], side="right")
+    items = known[jnp.minimum(place, len(known) - 1)]
+    return items, source.drawn_offset[items] + jnp.log(total[-1] / n)
 
 
 def fit_user(
@@ -128,13 +140,11 @@ def fit_user(
       shared: the parts that stay as they are; `start`: personal parts to start from, the global model's.
     """
     key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
-    draws = _draw(options, source, key, len(events.blocks.mask))
-    learn = partial(_epoch, model, options, shared, start, source)
+    draws = _draw(options, source, key, events)
+    learn = partial(_epoch, model, options, shared, start)
     zero = jnp.zeros(advice.gains.shape)
     falls, spread = (
-        _hold_out(model, options, learn, shared, start, source, key, draws, events, advice.rates)
-        if choice.holdout_fraction
-        else (zero, zero)
+        _hold_out(model, options, learn, shared, start, draws, events, advice.rates) if choice.holdout_fraction else (zero, zero)
     )
     # At least a little, so that a device without anything of its own takes what is best for others.
     total = falls + max(choice.holdout_strength, 1e-6) * advice.gains
@@ -171,32 +181,48 @@ def refit_user(
     """
     key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
     key = jax.random.fold_in(jax.random.fold_in(key, LATER_DRAWS), number)
-    draws = _draw(options, source, key, len(events.blocks.mask))
-    learn = partial(_epoch, model, options, shared, origin, source)
+    draws = _draw(options, source, key, events)
+    learn = partial(_epoch, model, options, shared, origin)
     return _train(options, learn, device.params, device.rate, device.epochs, events.blocks, draws)
 
 
-class Draws(NamedTuple):
-    """What is random in fine-tuning, of E epochs of B blocks.
+class Update(NamedTuple):
+    """What is drawn for one update, or for many with leading axes.
 
     Attributes:
-      negatives: items, [E, B, n] int32.
-      dropout: a random key of each update, [E, B].
+      items, offsets: negatives and what is added to their scores, [n] each.
+      dropout: random key, [].
     """
 
-    negatives: jax.Array
+    items: jax.Array
+    offsets: jax.Array
     dropout: jax.Array
 
 
-def _draw(options: PersonalOptions, source: Sampler, key: jax.Array, blocks: int) -> Draws:
-    """All at once, for whatever rate: drawing update by update takes a tenth of the time of fine-tuning."""
+class Draws(NamedTuple):
+    """What is random in fine-tuning.
 
-    def of_update(epoch: jax.Array, number: jax.Array) -> Draws:
+    Attributes:
+      updates: of each epoch and block, [E, B, ...].
+      judge: negatives of the hold-out and what is added to their scores, [n] each.
+    """
+
+    updates: Update
+    judge: tuple[jax.Array, jax.Array]
+
+
+def _draw(options: PersonalOptions, source: Sampler, key: jax.Array, events: UserEvents) -> Draws:
+    """All at once, for whatever rate: update by update, drawing takes a tenth of the time of fine-tuning."""
+    epochs, blocks = jnp.arange(options.personal_epochs), jnp.arange(len(events.blocks.mask))
+
+    def of_update(epoch: jax.Array, number: jax.Array) -> Update:
         # By epoch and block: what is drawn must not depend on how many empty blocks fill the arrays up.
         negatives, dropout = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), number))
-        return Draws(draw_items(source, negatives, options.personal_n_sample), dropout)
+        return Update(*draw_negatives(source, events.known, negatives, options.personal_n_sample), dropout)
 
-    return jax.vmap(lambda epoch: jax.vmap(partial(of_update, epoch))(jnp.arange(blocks)))(jnp.arange(options.personal_epochs))
+    updates = jax.vmap(lambda epoch: jax.vmap(partial(of_update, epoch))(blocks))(epochs)
+    judge = draw_negatives(source, events.known, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
+    return Draws(updates, judge)
 
 
 def _train(
@@ -204,11 +230,11 @@ def _train(
 ) -> Params:
     """Personal parameters after so many epochs from `start`, at most `personal_epochs`."""
 
-    def epoch(state: State, now: tuple[jax.Array, Draws]) -> tuple[State, None]:
-        number, draws = now
-        return jax.lax.cond(number < epochs, partial(learn, rate, blocks, draws), lambda state: state, state), None
+    def epoch(state: State, now: tuple[jax.Array, Update]) -> tuple[State, None]:
+        number, updates = now
+        return jax.lax.cond(number < epochs, partial(learn, rate, blocks, updates), lambda state: state, state), None
 
-    return jax.lax.scan(epoch, init_state(options.rule, start), (jnp.arange(options.personal_epochs), draws))[0].dense
+    return jax.lax.scan(epoch, init_state(options.rule, start), (jnp.arange(options.personal_epochs), draws.updates))[0].dense
 
 
 def _epoch(
@@ -216,18 +242,17 @@ def _epoch(
     options: PersonalOptions,
     shared: Params,
     start: Params,
-    source: Sampler,
     rate: jax.Array,
     blocks: Block,
-    draws: Draws,
+    updates: Update,
     state: State,
 ) -> State:
-    """One pass over a user's blocks, an update each; a block without predictions leaves everything as it was. Draws are of one epoch."""
+    """One pass over a user's blocks, an update each; a block without predictions leaves everything as it was."""
     rows, steps = blocks.mask.shape[1:]
 
-    def learn(drawn: Draws, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
+    def learn(drawn: Update, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
         dropout = draw_dropout(drawn.dropout, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
-        negatives = negatives_of(source, drawn.negatives, (rows, steps))
+        negatives = Negatives(drawn.items, drawn.offsets, jnp.zeros((rows, steps)))
         return step(model, options.rule, shared, state, block, hidden, negatives, rate, dropout, origin=start)[:2]
 
     def update(carry, now):
@@ -235,36 +260,35 @@ def _epoch(
         # In a sequential run an empty block costs nothing.
         return jax.lax.cond(block.mask.any(), partial(learn, drawn, block), lambda *carry: carry, *carry), None
 
-    (state, _), _ = jax.lax.scan(update, (state, model.zero_hidden(rows)), (draws, blocks))
+    (state, _), _ = jax.lax.scan(update, (state, model.zero_hidden(rows)), (updates, blocks))
     return state
 
 
-def _hold_out(model, options, learn, shared, start, source, key, draws, events, rates) -> tuple[jax.Array, jax.Array]:
+def _hold_out(model, options, learn, shared, start, draws, events, rates) -> tuple[jax.Array, jax.Array]:
     """By rate and epochs, [R, E] each: fall of the hold-out's summed loss from the global model's, and its standard error were it zero."""
     blocks, mask = events.blocks, events.blocks.mask
     early, late = blocks._replace(mask=mask & ~events.late), blocks._replace(mask=mask & events.late)
-    losses = partial(_losses, model, options, shared, source, key, late)
+    losses = partial(_losses, model, options, shared, draws.judge, late)
     before = losses(start)
 
     def at_rate(rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def epoch(state: State, draws: Draws):
-            state = learn(rate, early, draws, state)
+        def epoch(state: State, updates: Update):
+            state = learn(rate, early, updates, state)
             fall = before - losses(state.dense)
             return state, (fall.sum(), jnp.square(fall).sum())
 
-        return jax.lax.scan(epoch, init_state(options.rule, start), draws)[1]
+        return jax.lax.scan(epoch, init_state(options.rule, start), draws.updates)[1]
 
     falls, squares = jax.lax.map(at_rate, rates)
     return falls, jnp.sqrt(squares)
 
 
 def _losses(
-    model: Model, options: PersonalOptions, shared: Params, source: Sampler, key: jax.Array, blocks: Block, personal: Params
+    model: Model, options: PersonalOptions, shared: Params, judge: tuple[jax.Array, jax.Array], blocks: Block, personal: Params
 ) -> jax.Array:
     """Loss of every prediction, [B, rows, T], against one set of negatives, the same for every `personal`."""
     rows, steps = blocks.mask.shape[1:]
-    items = draw_items(source, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
-    negatives, params = negatives_of(source, items, (rows, steps)), {**shared, **personal}
+    negatives, params = Negatives(*judge, jnp.zeros((rows, steps))), {**shared, **personal}
 
     def of_block(hidden: tuple, block: Block) -> tuple[tuple, jax.Array]:
         found, hidden = block_losses(

@@ -15,25 +15,24 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.subset import only
-from jaxrec.data.user_blocks import joined, plan_users, user_events
+from jaxrec.data.user_blocks import UserEvents, joined, knowing, plan_users, user_events
 from jaxrec.evaluation.metrics import per_prediction
 from jaxrec.evaluation.networks import stack_users
 from jaxrec.evaluation.ranks import Ranks
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import by_user, gains
-from jaxrec.learning.personal_recipe import PersonalRecipe, UserRunOptions
+from jaxrec.learning.personal_recipe import UserRunOptions
 from jaxrec.learning.personalize import Device, personal_sampler, refit
 from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.models.recommender import Params
 from jaxrec.stages.choice import Choice
+from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.store import Store, Stored, read_ranks, write_ranks
-from jaxrec.stages.train import Trained
 
 FOLDER = "cadence"
 """Where in the store the ranks of updated models lie, chunk by chunk."""
@@ -111,17 +110,20 @@ def _idle(own: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.flatnonzero(starts + later >= np.concatenate([starts[:1] + later[:1], over[:-1]]))
 
 
-def follow(
-    dataset: Dataset, trained: Trained, recipe: PersonalRecipe, devices: Devices, rank: Ranker, mesh: Mesh | None = None
-) -> dict[str, Ranks]:
+def follow(job: PersonalRun, devices: Devices, rank: Ranker) -> dict[str, Ranks]:
     """Ranks of all users' test predictions by models that are updated on the way, by the names that `rank` gives them.
 
     What a chunk gives is kept in the store; of several processes each takes its own chunks.
     """
-    model, run, test = trained.model, recipe.run, dataset.period("test")
-    shared, start = model.split(trained.params)
+    dataset, recipe = job.dataset, job.recipe
+    model, run, test = job.trained.model, recipe.run, dataset.period("test")
+    shared, start = model.split(job.trained.params)
     source = personal_sampler(dataset.item_counts, recipe.training)
-    learn = partial(refit, model, recipe.training, shared, start, source, backend=run.personal_backend, mesh=mesh)
+
+    def learn(number: int, own: Device, events: UserEvents) -> tuple[np.ndarray, Params]:
+        given = (model, recipe.training, shared, start, source, number, own, knowing(events, job.candidates))
+        return refit(*given, run.personal_backend, job.mesh)
+
     updates, histories = updates_before(dataset, run.update_every), Histories(dataset)
     chunks = _chunks(dataset, updates, run.users_at_once)
     folder = devices.store.folder / FOLDER / f"every-{run.update_every}"

@@ -137,6 +137,10 @@ def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: Export
     training, run, choice = personalized(workdir, trained)
     if training.personal_dropout_p_embed or training.personal_dropout_p_hidden:
         log.warning("devices train without the dropout that users were fine-tuned with")
+    if run.personal_negatives == "candidates" and options.rows == "bundled":
+        log.warning(
+            "devices draw negatives from all items whose rows they hold; --rows=candidates or streamed: from candidates and own items"
+        )
     trained = trained.trains(training.trainable, training.adapter_rank)
     last = int(dataset.offsets[dataset.period("test").start])
     contents = Contents(

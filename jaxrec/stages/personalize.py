@@ -21,21 +21,24 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
-from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
+from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, users_of
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory, stack_users
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_by_all
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import better_same_worse, by_user, gains
-from jaxrec.files import read_json, whole_file, write_json
+from jaxrec.files import read_json, sha256, whole_file, write_json
 from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.personalize import Personal, personal_sampler, personalize
 from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
 from jaxrec.models.recommender import bytes_of
 from jaxrec.stages.cadence import cadence, devices_of, follow, updates_before
+from jaxrec.stages.candidates import RESULT as CANDIDATES
+from jaxrec.stages.candidates import load_candidates
 from jaxrec.stages.choice import Choice, choose
 from jaxrec.stages.once import once, settings_of
+from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.store import (
     COLUMNS,
     RANKS,
@@ -79,7 +82,10 @@ def run_personalize(
       mesh: devices of this process that share the users of a chunk.
     """
     trained = load_trained(workdir, dataset).trains(recipe.training.trainable, recipe.training.adapter_rank)
-    inputs = {"dataset": fingerprint(dataset), "model": trained.fingerprint}
+    inputs, candidates = {"dataset": fingerprint(dataset), "model": trained.fingerprint}, None
+    if recipe.run.personal_negatives == "candidates" and dataset.n_users:
+        candidates = load_candidates(workdir, dataset)
+        inputs["candidates"] = sha256(workdir / CANDIDATES)
     settings = settings_of(recipe.training, recipe.choice, recipe.run)
     # What is done beside the store does not make its chunks others.
     of_store = {name: value for name, value in settings.items() if name != "update_every"}
@@ -90,7 +96,7 @@ def run_personalize(
             return {"personal": None}
         with lost_process_named(str(workdir / STORE), lambda: "finished chunks are kept"):
             clear_store(workdir / STORE, {"settings": of_store, "inputs": inputs}, overwrite)
-            return _personalize(dataset, trained, workdir, recipe, references or {}, mesh)
+            return _personalize(PersonalRun(dataset, trained, recipe, candidates, mesh), workdir, references or {})
 
     return once(workdir / RESULT, settings, inputs | _compared_with(workdir, references), overwrite, work)
 
@@ -114,18 +120,17 @@ def load_personal(workdir: Path, trained: Trained) -> dict:
     return result
 
 
-def _personalize(
-    dataset: Dataset, trained: Trained, workdir: Path, recipe: PersonalRecipe, references: Mapping[str, Scorer], mesh: Mesh | None
-) -> dict:
-    choice = _choice(dataset, trained, recipe, workdir / STORE / "choice.json")
+def _personalize(job: PersonalRun, workdir: Path, references: Mapping[str, Scorer]) -> dict:
+    choice = _choice(job, workdir / STORE / "choice.json")
     log.info("best for most users: learning rate %g, %d epochs", *choice.best)
+    dataset, trained, recipe = job.dataset, job.trained, job.recipe
     run, test = recipe.run, dataset.period("test")
-    first = dataset.period("personal").start if recipe.training.replay == "personal" else 0
+    first = dataset.period("personal").start if recipe.run.replay == "personal" else 0
     shape = (run.block_rows, run.block_steps, recipe.choice.holdout_fraction, run.users_at_once)
     plan = plan_users(dataset, np.arange(dataset.n_users), first, test.start, *shape)
     if not len(plan):
         log.warning("no user has two events in a session of the period that devices train on: all get the global network")
-    _fill_store(dataset, trained, recipe, choice, plan, workdir / STORE, mesh)
+    _fill_store(job, choice, plan, workdir / STORE)
     wait_for_all("all users are fine-tuned")
     folders = [chunk_folder(workdir / STORE, number) for number in range(len(plan))]
     stored = [read_chunk(folder) for folder in folders]
@@ -139,43 +144,34 @@ def _personalize(
         **_compare(ranks, table),
         **_account(trained, recipe, choice, plan, stored),
         **_attainable(ranks, references),
-        **(_cadence(dataset, trained, workdir / STORE, recipe, choice, stored, ranks, mesh) if recipe.run.update_every else {}),
+        **(_cadence(job, workdir / STORE, choice, stored, ranks) if recipe.run.update_every else {}),
     }
 
 
-def _cadence(
-    dataset: Dataset,
-    trained: Trained,
-    store: Path,
-    recipe: PersonalRecipe,
-    choice: Choice,
-    stored: list[Stored],
-    ranks: Mapping[str, Ranks],
-    mesh: Mesh | None,
-) -> dict[str, Any]:
+def _cadence(job: PersonalRun, store: Path, choice: Choice, stored: list[Stored], ranks: Mapping[str, Ranks]) -> dict[str, Any]:
     """What it is worth that devices go on fine-tuning in the test period."""
+    dataset, trained = job.dataset, job.trained
     devices = devices_of(stored, choice, open_store(store, trained.model.split(trained.params)[1]))
 
     def rank(part: Dataset, scorer: Scorer, sessions: np.ndarray) -> dict[str, Ranks]:
         return _rank(part, {"updated": scorer}, choice, sessions)
 
-    updated, before = follow(dataset, trained, recipe, devices, rank, mesh), ranks["before"]
-    done = updates_before(dataset, recipe.run.update_every)[before.sessions - dataset.period("test").start]
+    updated, before = follow(job, devices, rank), ranks["before"]
+    done = updates_before(dataset, job.recipe.run.update_every)[before.sessions - dataset.period("test").start]
     return cadence(ranks, updated, devices.store.has(before.users), done)
 
 
-def _choice(dataset: Dataset, trained: Trained, recipe: PersonalRecipe, path: Path) -> Choice:
+def _choice(job: PersonalRun, path: Path) -> Choice:
     """What validation says: found once, the same in all processes and when a run goes on."""
     if leads() and not path.exists():
-        write_json(path, choose(dataset, trained, recipe).as_json())
+        write_json(path, choose(job).as_json())
     wait_for_all("validation was asked")
     return Choice.from_json(read_json(path, "choice of an earlier run"))
 
 
-def _fill_store(
-    dataset: Dataset, trained: Trained, recipe: PersonalRecipe, choice: Choice, plan: UserPlan, store: Path, mesh: Mesh | None
-) -> None:
+def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -> None:
     """Fine-tune and rank the chunks that are not there yet; of several processes each takes its own."""
+    dataset, trained, recipe = job.dataset, job.trained, job.recipe
     shared, start = trained.model.split(trained.params)
     source = personal_sampler(dataset.item_counts, recipe.training)
     own = range(jax.process_index(), len(plan), jax.process_count())
@@ -186,14 +182,14 @@ def _fill_store(
 
     def fit(events: UserEvents) -> tuple[np.ndarray, Personal]:
         given = (trained.model, recipe.training, recipe.choice, shared, start, source, choice.advice, events)
-        return personalize(*given, recipe.run.personal_backend, mesh)
+        return personalize(*given, recipe.run.personal_backend, job.mesh)
 
     silent = None if leads() else True
     with tqdm(
         total=sum(len(users_of(plan, number)) for number in missing), desc="fine-tuning", unit="user", disable=silent, leave=False
     ) as bar:
         for number in missing:
-            events = user_events(dataset, plan, number)
+            events = job.events(plan, number)
             if events.late.shape not in compiled:
                 compiled.add(events.late.shape)
                 fit(jax.tree.map(np.zeros_like, events))  # so that compilation does not count as fine-tuning
