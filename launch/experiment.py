@@ -9,6 +9,7 @@ from jaxrec.data.reading.formats import ReadOptions
 from jaxrec.data.shop import ShopOptions
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.shipped import ExportOptions
+from jaxrec.learning.mesh import MeshOptions
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
@@ -24,6 +25,7 @@ READING, PREPARE, SHOP = (flags.options(kind) for kind in (ReadOptions, PrepareO
 MODEL, LOSS, OPTIMIZER, RUN = (flags.options(kind) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
 TRAINING, CHOICE, USER_RUN = (flags.options(kind) for kind in (PersonalOptions, ChoiceOptions, UserRunOptions))
 CANDIDATES, EXPORT, MEASURE = (flags.options(kind) for kind in (CandidateOptions, ExportOptions, MeasureOptions))
+MESH = flags.options(MeshOptions)
 
 
 def main() -> None:
@@ -31,7 +33,7 @@ def main() -> None:
     workdir = flags.required(WORKDIR(), "workdir")
     recipe = Recipe(LOSS(), OPTIMIZER(), RUN())
     personal = PersonalRecipe(TRAINING(), CHOICE(), USER_RUN())
-    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, CANDIDATES(), personal, EXPORT(), MEASURE())
+    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, CANDIDATES(), personal, EXPORT(), MEASURE(), MESH())
     run_experiment(INPUT(), TEST_INPUT(), workdir, plan, OVERWRITE())
     print((workdir / "report.md").read_text(encoding="utf-8"))
     print(f"The same with plots: {workdir / 'report.html'}")

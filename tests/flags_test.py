@@ -37,7 +37,7 @@ OWN = {
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",
-        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, CandidateOptions, *PERSONAL, ExportOptions, MeasureOptions),
+        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, CandidateOptions, *PERSONAL, ExportOptions, MeasureOptions, MeshOptions),
     ),
 }
 
@@ -95,6 +95,14 @@ def test_a_later_flag_wins_over_a_file_of_flags_and_the_file_over_an_earlier_one
         (["prepare", "--dataset=none", "--session_gap_minutes=-1"], ["--session_gap_minutes: expected at least 0; got -1.0"]),
         (["experiment", "--workdir=none", "--units=10,ten"], ["--units: expected a comma-separated list of int; got '10,ten'"]),
         (["experiment", "--workdir=none", "--dropout_p_embed=1.5"], ["--dropout_p_embed: expected at most 0.99; got 1.5"]),
+        (
+            ["experiment", "--workdir=none", "--coordinator_address=auto"],
+            ["--coordinator_address: expected none"],
+        ),
+        (
+            ["experiment", "--workdir=none", "--mesh=data:99"],
+            ["--mesh: expected a mesh of at most the 2 devices"],
+        ),
         (["experiment", "--workdir=none", "--personal_learning_rates="], ["--personal_learning_rates: expected at least one value"]),
     ],
 )

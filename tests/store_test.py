@@ -19,6 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks
 from jaxrec.files import read_json, write_json
+from jaxrec.learning.mesh import MeshOptions, open_user_mesh
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.personalize import Personal
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
@@ -232,6 +233,17 @@ def test_two_processes_make_the_store_of_one(trained, whole, tmp_path):
     assert "users/s" in said[0][0] and "users/s" not in said[1][0], "the first process speaks for all"
     assert store_bytes(workdir) == store_bytes(trained[1])
     assert read_json(workdir / "personal/metrics.json", "result")["after"] == whole["after"]
+
+
+def test_all_devices_of_a_process_make_the_store_of_one(trained, whole, tmp_path):
+    dataset, folder = trained
+    workdir, cadence = workdir_like(trained, tmp_path / "devices"), dataclasses.replace(PERSONAL.run, update_every=4)
+    mesh = open_user_mesh(MeshOptions())
+    assert mesh.size == 2
+    found = run_personalize(dataset, workdir, dataclasses.replace(PERSONAL, run=cadence), mesh=mesh)
+    assert found["cadence"] and found["after"]["recall@20"] == pytest.approx(whole["after"]["recall@20"], abs=0.01)
+    for path in (folder / STORE).glob("chunk-*/last.*.npy"):
+        np.testing.assert_allclose(np.load(workdir / path.relative_to(folder)), np.load(path), atol=1e-5)
 
 
 def test_processes_with_other_options_are_refused_and_leave_nothing_wrong(trained, tmp_path):

@@ -117,7 +117,7 @@ def follow(job: PersonalRun, devices: Devices, rank: Ranker) -> dict[str, Ranks]
     """
     dataset, recipe = job.dataset, job.recipe
     model, run, test = job.trained.model, recipe.run, dataset.period("test")
-    shared, start = model.split(job.trained.params)
+    shared, start = job.split()
     source = personal_sampler(dataset.item_counts, recipe.training)
 
     def learn(number: int, own: Device, events: UserEvents) -> tuple[np.ndarray, Params]:

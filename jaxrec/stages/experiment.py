@@ -17,7 +17,9 @@ from jaxrec.data.shop import Shop, ShopOptions, draw, numbers, write_log
 from jaxrec.data.storage import load_dataset, load_users, load_vocabulary
 from jaxrec.device.measure import MeasureOptions
 from jaxrec.device.shipped import ExportOptions, check_device_rule
+from jaxrec.errors import InputError
 from jaxrec.evaluation.scorer import Scorer
+from jaxrec.learning.mesh import MeshOptions, open_mesh, open_user_mesh
 from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.recipe import Recipe
 from jaxrec.models.recommender import Model, ModelOptions
@@ -47,6 +49,7 @@ class Plan:
     personal: PersonalRecipe = PersonalRecipe()
     export: ExportOptions = ExportOptions()
     measure: MeasureOptions = MeasureOptions()
+    mesh: MeshOptions = MeshOptions()
     models: tuple[str, ...] = USUAL
 
 
@@ -64,7 +67,7 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     log.info("1/8 prepare")
     dataset = _prepare(inputs, test_inputs, workdir, plan, shop, overwrite)
     log.info("2/8 train")
-    run_train(dataset, workdir, plan.model, plan.recipe, overwrite)
+    run_train(dataset, workdir, plan.model, plan.recipe, overwrite, open_mesh(plan.mesh))
     if dataset.n_users:
         log.info("3/8 candidates")
         run_candidates(dataset, workdir, plan.candidates, overwrite)
@@ -73,7 +76,8 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     log.info("4/8 evaluate")
     run_evaluate(dataset, workdir, plan.models, overwrite=overwrite)
     log.info("5/8 personalize")
-    run_personalize(dataset, workdir, plan.personal, overwrite, {} if shop is None else _best_rankers(shop, dataset))
+    references = {} if shop is None else _best_rankers(shop, dataset)
+    run_personalize(dataset, workdir, plan.personal, overwrite, references, open_user_mesh(MeshOptions()))  # all devices
     if missing := [package for package in DEVICE_PACKAGES if importlib.util.find_spec(package) is None]:
         log.warning("6/8 export and 7/8 measure are left out: %s not installed (pip install jaxrec[device])", " and ".join(missing))
     else:
@@ -91,6 +95,9 @@ def _check(plan: Plan) -> None:
     check_device_rule(training.rule)
     model = Model(plan.model, n_items=1, trainable=training.trainable)
     model.split(model.init(jax.random.key(0)))
+    if plan.mesh.coordinator_address is not None:
+        raise InputError("--coordinator_address: expected none, the whole job runs in one process; train and personalize run in several")
+    open_mesh(plan.mesh)
 
 
 def _prepare(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool) -> Dataset:

@@ -172,7 +172,7 @@ def _choice(job: PersonalRun, path: Path) -> Choice:
 def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -> None:
     """Fine-tune and rank the chunks that are not there yet; of several processes each takes its own."""
     dataset, trained, recipe = job.dataset, job.trained, job.recipe
-    shared, start = trained.model.split(trained.params)
+    shared, start = job.split()
     source = personal_sampler(dataset.item_counts, recipe.training)
     own = range(jax.process_index(), len(plan), jax.process_count())
     missing = [number for number in own if not is_finished(chunk_folder(store, number))]
