@@ -225,7 +225,7 @@ def test_any_baseline_can_be_a_source_and_a_user_without_history_gets_popular_it
     assert lists[16].tolist() == by_popularity(np.bincount(early, minlength=crowd.n_items))[:8].tolist()
     assert (given[16] == 1).all() and (given[:16] == 0).any() and found["recall"]["8"]["all"][name] > 0
     assert all(len(set(row)) == 8 for row in lists.tolist())
-    assert candidates_of(tmp_path, 16).tolist() == lists[16].tolist()
+    assert candidates_of(tmp_path, 16).tolist() == lists[16, :4].tolist()
     assert load_candidates(tmp_path, crowd).tolist() == lists[:, :4].tolist(), "the first number of candidates is the device's"
 
 

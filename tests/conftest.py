@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# At every program from the cache below XLA reports its own tuning hints as processor features that this machine lacks.
+# For every program from the cache below XLA reports its own tuning hints as processor features that this machine lacks, as errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2").strip()
 

@@ -81,22 +81,24 @@ def plain(parts, inputs, hidden, reset, keep):
     outputs, units = [], hidden.shape[-1]
     for x, starts, kept in zip(inputs, reset, keep, strict=True):
         hidden = jnp.where(starts, 0.0, hidden)
-        a, d = x @ parts["w_in"] + parts["b_in"], hidden @ parts["w_hidden"] + parts["b_hidden"]
+        a, d = (x @ parts["w_in"] if "w_in" in parts else x) + parts["b_in"], hidden @ parts["w_hidden"] + parts["b_hidden"]
         r, z = jax.nn.sigmoid(a[:units] + d[:units]), jax.nn.sigmoid(a[units : 2 * units] + d[units : 2 * units])
         hidden = ((1 - z) * jnp.tanh(a[2 * units :] + r * d[2 * units :]) + z * hidden) * kept
         outputs.append(hidden)
     return jnp.stack(outputs)
 
 
+@pytest.mark.parametrize("table", ["shared", "one-hot"])
 @pytest.mark.parametrize("unroll", [False, True], ids=["looped", "unrolled"])
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("dropped", [False, True], ids=["all kept", "dropout"])
-def test_gradients_are_those_of_the_equations(steps, dropped, unroll):
-    """By everything that the outputs depend on, of many sequences at once as well."""
-    model, params = small_model(units=(6,), dense=False)
+def test_gradients_are_those_of_the_equations(steps, dropped, unroll, table):
+    """By parameters, inputs and the state before, of many sequences at once."""
+    model, params = small_model(units=(6,), dense=False, table=table)
     model, parts = dataclasses.replace(model, unroll=unroll), with_biases(params)["last"]
     generator, rows = np.random.default_rng(2), 3
-    inputs, hidden = generator.normal(size=(rows, steps, 6)).astype("f"), generator.normal(size=(rows, 6)).astype("f")
+    width = 6 if "w_in" in parts else 18
+    inputs, hidden = generator.normal(size=(rows, steps, width)).astype("f"), generator.normal(size=(rows, 6)).astype("f")
     weights, reset = generator.normal(size=(rows, steps + 1, 6)).astype("f"), generator.random((rows, steps)) < 0.3
     keep = (generator.random((rows, steps, 6)) < 0.6).astype("f") / np.float32(0.6)
 

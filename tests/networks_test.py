@@ -1,5 +1,7 @@
 """Scorers of the recommender: each is what a walk through one session at a time gives, and nothing later reaches an earlier step."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,8 +201,16 @@ def test_every_network_has_its_form_at_another_precision_and_nothing_else_has():
         away = np.abs(before["item_table"] - after["item_table"])
         assert 0 < away.max() <= np.abs(before["item_table"]).max() / 254 * 1.001
         assert all(before[part] is after[part] for part in exact.model.personal_parts if part in before), "devices train them"
+    adapted = dataclasses.replace(small_model()[0], adapter_rank=2)
+    shared, start = adapted.split(small_model()[1])
+    rounded = at_precision(PersonalScorer(adapted, shared, stacked_once(start), np.zeros(1, np.int32)), "int8").shared
+    assert (rounded["dense"]["kernel"] != shared["dense"]["kernel"]).any(), "what adapters adapt is frozen"
     other = object()
     assert at_precision(other, "bfloat16") is other
+
+
+def stacked_once(params):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params)
 
 
 def networks_of(scorer):

@@ -10,12 +10,12 @@ import pytest
 from world import N_ITEMS, dataset_of, small_model
 
 from jaxrec.data.blocks import SessionBlock
-from jaxrec.data.user_blocks import knowing, plan_users, user_events
+from jaxrec.data.user_blocks import Known, knowing, plan_users, user_events
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import stack_users
 from jaxrec.learning.mesh import MeshOptions, open_user_mesh
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
-from jaxrec.learning.personalize import Advice, draw_negatives, fit_users, no_advice, personal_sampler, personalize
+from jaxrec.learning.personalize import Advice, draw_negatives, drawn_weights, fit_users, no_advice, personal_sampler, personalize
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import TRAINABLE, Model, ModelOptions, personal_mask
@@ -49,20 +49,33 @@ def results(dataset, options=OPTIONS, users=None, choice=CHOICE, model=None, adv
     shared, start = model.split(params)
     source, found = personal_sampler(dataset.item_counts, options), {}
     for events in chunks_of(dataset, np.arange(dataset.n_users) if users is None else users, choice):
-        own, result = personalize(
-            model,
-            options,
-            choice,
-            shared,
-            start,
-            source,
-            no_advice(options) if advice is None else advice,
-            knowing(events, candidates),
-            **how,
-        )
+        if candidates is not None:
+            events = knowing(events, candidates, (np.zeros(0, int), np.zeros(0, int)), shares_of(dataset, options))
+        given = (model, options, choice, shared, start, source, no_advice(options) if advice is None else advice)
+        own, result = personalize(*given, events, **how)
         for i, user in enumerate(own):
             found[int(user)] = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
     return found
+
+
+def shares_of(dataset, options):
+    weights = drawn_weights(dataset.item_counts, options)
+    return weights / weights.sum()
+
+
+def test_what_a_device_knows_does_not_depend_on_who_else_is_there():
+    """Sums of shares to the last bit: a draw that falls between two items must not fall otherwise among other users."""
+    dataset, lists = shop(), np.full((7, 12), -1, np.int32)
+    lists[0] = np.arange(12)
+    lists[1, :2] = [3, 5]
+    nothing = (np.zeros(0, int), np.zeros(0, int))
+    found = {}
+    for users in ([1], [0, 1]):
+        (events,) = (knowing(one, lists, nothing, shares_of(dataset, OPTIONS)) for one in chunks_of(dataset, users))
+        row = list(events.user).index(1)
+        real = events.known.items[row] >= 0
+        found[len(users)] = events.known.items[row][real], events.known.until[row][real]
+    jax.tree.map(np.testing.assert_array_equal, found[1], found[2])
 
 
 def close(a, b, atol=1e-6):
@@ -221,18 +234,16 @@ def test_an_adapter_of_full_rank_reaches_what_the_whole_matrix_reaches():
 def test_negatives_of_a_device_that_knows_some_items_estimate_the_softmax_over_them():
     counts, options = np.array([1, 4, 9, 16, 25, 36]), PersonalOptions(personal_n_sample=5)
     source, key, n = personal_sampler(counts, options), jax.random.key(0), 200_000
-    known = jnp.array([-1, 1, -1, -1, 2, 4])
+    among_all = drawn_weights(counts, options) / drawn_weights(counts, options).sum()
+    known = Known(jnp.array([-1, -1, 1, 2, 4]), jnp.cumsum(jnp.array([0, 0, *among_all[[1, 2, 4]]])))
     items, offsets = draw_negatives(source, known, key, n)
     share = np.sqrt(counts) * np.isin(np.arange(6), [1, 2, 4]) / (2 + 3 + 5)
     drawn = np.bincount(items, minlength=6) / n
     np.testing.assert_allclose(drawn, share, atol=5e-3)
     assert not drawn[share == 0].any()
     for item in (1, 2, 4):
-        # The sampler's own n is 5.
-        expected = -np.log(5 * share[item]) + np.log(5 / n)
-        np.testing.assert_allclose(offsets[items == item], expected, rtol=1e-4)
-    everything = draw_negatives(source, jnp.arange(6), key, 5)
-    np.testing.assert_allclose(everything[1], source.drawn_offset[everything[0]], atol=1e-5)
+        # Of 5 negatives of an update, as the options say.
+        np.testing.assert_allclose(offsets[items == item], -np.log(5 * share[item]), atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["vmap", "map"])
@@ -240,9 +251,9 @@ def test_users_with_candidates_are_fine_tuned_one_by_one_as_well(backend):
     dataset = shop()
     lists = np.sort(np.random.default_rng(5).integers(0, N_ITEMS, (dataset.n_users, 6)), axis=1).astype(np.int32)
     together = results(dataset, backend=backend, candidates=lists)
-    one_by_one = {user: one for own in (4, 0) for user, one in results(dataset, users=[own], backend="loop", candidates=lists).items()}
-    for user, one in one_by_one.items():
-        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), together[user], one)
+    for own in (4, 0):
+        ((user, alone),) = results(dataset, users=[own], backend="loop", candidates=lists).items()
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), together[user], alone)
     everything = results(dataset, backend=backend)
     assert any((together[0].params["dense"]["kernel"] != everything[0].params["dense"]["kernel"]).ravel())
 

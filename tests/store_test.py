@@ -283,8 +283,15 @@ def test_a_diverging_rate_harms_nobody(trained, tmp_path):
     assert np.isfinite(found["after"]["mrr@20"])
 
 
+def workdir_with_all(trained, folder):
+    """Personalised with updates on the way, against all items."""
+    workdir = workdir_like(trained, folder / "all")
+    run_personalize(trained[0], workdir, dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, update_every=4)))
+    return workdir
+
+
 def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_path):
-    dataset, _ = trained
+    dataset, folder = trained
     workdir = workdir_like(trained, tmp_path / "candidates")
     with_candidates = dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, personal_negatives="candidates", update_every=4))
     with pytest.raises(InputError, match=r"candidates/metrics.json: expected a result of `candidates`"):
@@ -292,6 +299,13 @@ def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_pa
     run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(5,)))
     found = run_personalize(dataset, workdir, with_candidates)
     assert found["trials"] != whole["trials"], "validation goes by the same negatives"
+    kernel = (chunk_folder(STORE, 0) / "dense.kernel.npy", chunk_folder(STORE, 0) / "users.npy")
+    (kernel_here, users_here), (kernel_there, users_there) = ([np.load(at / path) for path in kernel] for at in (workdir, folder))
+    np.testing.assert_array_equal(users_here, users_there)
+    assert (kernel_here != kernel_there).any(), "and so do devices"
+    ranks = {at: read_ranks(next((at / STORE / "cadence").rglob("*.npz"))) for at in (workdir, workdir_with_all(trained, tmp_path))}
+    here, there = ranks.values()
+    assert (here["updated"].greater != there["updated"].greater).any(), "and their updates"
     run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(4,)), overwrite=True)
     with pytest.raises(InputError, match=r"the candidates: .* there, .* now"):
         run_personalize(dataset, workdir, with_candidates)

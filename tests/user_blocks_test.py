@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import dataset_of
+from world import N_ITEMS, dataset_of
 
 from jaxrec.data import user_blocks
 from jaxrec.data.blocks import round_up
@@ -161,14 +161,19 @@ def test_by_hand():
 
 
 def test_devices_know_candidates_and_their_own_items_each_once():
-    dataset = dataset_of([[3, 1, 3], [5, 2], [7, 9]], [0, 1, 0], (3, 3))
-    plan = plan_users(dataset, range(2), 0, 3, 1, 2, 0.0, 4, most_shapes=1)
-    lists = np.array([[8, 1, -1], [4, 0, 2]], np.int32)
-    (events,) = (knowing(user_events(dataset, plan, chunk), lists) for chunk in range(len(plan)))
-    known = {int(user): row[row >= 0].tolist() for user, row in zip(events.user, events.known, strict=True) if user >= 0}
-    assert known == {0: [1, 3, 7, 8, 9], 1: [0, 2, 4, 5]}, "and none of the items that fill blocks up"
-    assert events.known[:2, -1].tolist() == [max(known[int(user)]) for user in events.user[:2]]
-    assert knowing(events, None) is events
+    dataset = dataset_of([[3, 1, 3], [5, 2], [7, 9], [6, 3]], [0, 1, 0, 0], (4, 4))
+    plan = plan_users(dataset, range(2), 0, 4, 1, 2, 0.0, 4, late_from=3, most_shapes=1)
+    lists, shares = np.array([[8, 1, -1], [4, 0, 2]], np.int32), np.arange(N_ITEMS) / np.arange(N_ITEMS).sum()
+    (events,) = (user_events(dataset, plan, chunk) for chunk in range(len(plan)))
+    place = {int(user): row for row, user in enumerate(events.user)}
+    knows = knowing(events, lists, (np.array([place[0], place[0]]), np.array([11, 1])), shares)
+    known = {user: knows.known.items[row][knows.known.items[row] >= 0].tolist() for user, row in place.items() if user >= 0}
+    assert known == {0: [1, 3, 7, 8, 9, 11], 1: [0, 2, 4, 5]}, "neither what is held out nor what fills blocks up"
+    for user, row in place.items():
+        if user >= 0:
+            assert knows.known.items[row, -1] == max(known[user])
+            np.testing.assert_allclose(knows.known.until[row, -len(known[user]) :], np.cumsum(shares[known[user]]), rtol=1e-6)
+            assert not knows.known.until[row, : -len(known[user])].any()
 
 
 def test_a_chunk_alone_is_that_of_a_full_pass():

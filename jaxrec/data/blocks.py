@@ -145,6 +145,14 @@ class Histories:
         asked = (sessions >= first) & (sessions < before)
         return sessions[asked], np.bincount(row[asked], minlength=len(users))
 
+    def held(self, users: np.ndarray, before: int) -> tuple[np.ndarray, np.ndarray]:
+        """(row, item) of each distinct item that users[row] clicked in sessions numbered less than `before`, ascending, [E] each."""
+        dataset = self._dataset
+        sessions, many = self.sessions_of_each(users, 0, before)
+        number, place = runs(dataset.offsets[sessions + 1] - dataset.offsets[sessions])
+        row = np.repeat(np.arange(len(users)), many)[number]
+        return np.divmod(np.unique(row * dataset.n_items + dataset.items[dataset.offsets[sessions][number] + place]), dataset.n_items)
+
     def before_each(self, sessions: np.ndarray) -> Past:
         """What the user of sessions[row] clicked before that session started."""
         firsts = range(0, len(sessions), HISTORIES_AT_ONCE)

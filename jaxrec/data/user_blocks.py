@@ -32,13 +32,25 @@ class UserEvents(NamedTuple):
       user: index of the user, []; -1 for padding users.
       blocks: all own events, Block of [B, rows, ...].
       late: True at predictions of the hold-out, the last part of own sessions, [B, rows, T] bool.
-      known: the only items that negatives are drawn from, ascending, among any -1, [K] int32; None: all items.
+      known: the only items that negatives are drawn from; None: all items.
     """
 
     user: np.ndarray
     blocks: Block
     late: np.ndarray
-    known: np.ndarray | None = None
+    known: "Known | None" = None
+
+
+class Known(NamedTuple):
+    """Items that a device knows, or those of a chunk of users with a leading axis.
+
+    Attributes:
+      items: ascending, behind any -1, [K] int32.
+      until: sum of the shares, among all items, of those up to this place, [K] float32.
+    """
+
+    items: np.ndarray
+    until: np.ndarray
 
 
 class Shape(NamedTuple):
@@ -193,21 +205,32 @@ def user_events(dataset: Dataset, plan: UserPlan, chunk: int) -> UserEvents:
     return UserEvents(users, Block(*parts), is_late)
 
 
-def knowing(events: UserEvents, candidates: np.ndarray | None) -> UserEvents:
-    """A chunk whose devices know only their candidates and the items of their own events, as after DeepRec's download.
+def knowing(events: UserEvents, candidates: np.ndarray, held: tuple[np.ndarray, np.ndarray], shares: np.ndarray) -> UserEvents:
+    """A chunk whose devices know their candidates and own items alone, as after DeepRec's download.
+
+    Own items are those held and those of the events that are not held out.
 
     Args:
-      candidates: of every user index, -1 behind the end, [users, N]; None: devices know all items.
+      candidates: of every user index, -1 behind the end, [users, N].
+      held: (place of the user in the chunk, item) of what users clicked before, [E] each.
+      shares: how often each item is drawn among all, [items] float64, summing to 1.
     """
-    if candidates is None:
-        return events
-    items, mask = events.blocks.items, events.blocks.mask
+    items, mask = events.blocks.items, events.blocks.mask & ~events.late
     read, target = (np.pad(mask, [(0, 0)] * 3 + [side]) for side in ((0, 1), (1, 0)))
-    own = np.where(read | target, items, -1).reshape(len(items), -1)
-    known = np.sort(np.concatenate([candidates[events.user], own], axis=1).astype(np.int32), axis=1)
-    # Of equal ones the last stays, so that the last of all is always an item.
-    known[:, :-1][known[:, :-1] == known[:, 1:]] = -1
-    return events._replace(known=known)
+    user, *place = np.nonzero(read | target)
+    real = events.user >= 0
+    listed = np.where(real[:, np.newaxis], candidates[events.user], -1)
+    row, number = np.nonzero(listed >= 0)
+    rows, found = np.concatenate([held[0], user, row]), np.concatenate([held[1], items[user, *place], listed[row, number]])
+    rows, found = np.divmod(np.unique(rows * len(shares) + found), len(shares))
+    many = np.bincount(rows, minlength=len(items))
+    width = round_up(many.max())
+    # From the right, so that the last is always an item.
+    known = np.full((len(items), width), -1, np.int32)
+    known[rows, runs(many)[1] + (width - many)[rows]] = found
+    # Summed here, in float64: a device's sums must not depend on how many places are empty.
+    until = np.cumsum(np.where(known >= 0, shares[known], 0.0), axis=1).astype(np.float32)
+    return events._replace(known=Known(known, until))
 
 
 def joined(parts: Sequence[UserEvents], width: int) -> UserEvents:

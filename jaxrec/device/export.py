@@ -67,6 +67,7 @@ class Converted(NamedTuple):
       state: personal parameters and optimizer's state of a new device, by name.
       known: what the device knows of the items, by name.
       vocabulary: as in `Contents`.
+      manifest: what the runtime must know.
     """
 
     flatbuffer: bytes
@@ -77,7 +78,7 @@ class Converted(NamedTuple):
 
 
 def export(contents: Contents, options: ExportOptions, folder: Path, items: np.ndarray | None = None) -> dict[str, Any]:
-    """Convert, compare with JAX, write the folder; returns the manifest. Arguments and errors are those of `convert`."""
+    """Convert, compare with JAX and write the folder; returns the manifest. Other arguments and errors are those of `convert`."""
     converted = convert(contents, options, items)
     write_files(converted, folder)
     write_json(folder / MANIFEST, converted.manifest)

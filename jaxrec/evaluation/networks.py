@@ -114,7 +114,9 @@ def at_precision(scorer: Scorer, precision: str) -> Scorer:
     params = getattr(scorer, part)
     if precision == "bfloat16":
         return dataclasses.replace(scorer, scored=jnp.asarray(params["item_table"], jnp.bfloat16))
-    return dataclasses.replace(scorer, **{part: as_encoded(params, scorer.model.personal_parts, precision)})
+    # What all users share is frozen, whatever it is called: with adapters it holds the parts that they adapt.
+    trained = scorer.model.personal_parts if part == "params" else ()
+    return dataclasses.replace(scorer, **{part: as_encoded(params, trained, precision)})
 
 
 def score_items(shared: Params, scored: jax.Array | None, vectors: jax.Array, start: int, stop: int) -> jax.Array:

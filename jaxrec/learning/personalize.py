@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxrec.data.blocks import Block
-from jaxrec.data.user_blocks import UserEvents
+from jaxrec.data.user_blocks import Known, UserEvents
 from jaxrec.learning.mesh import DATA
 from jaxrec.learning.negatives import Negatives, Sampler, draw_items, sampler
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
@@ -105,21 +105,19 @@ def drawn_offsets(weights: np.ndarray, n: int) -> np.ndarray:
     return -np.log(n * np.maximum(weights / weights.sum(), 1e-12))
 
 
-def draw_negatives(source: Sampler, known: jax.Array | None, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+def draw_negatives(source: Sampler, known: Known | None, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     """n negatives and what is added to their scores, so that the loss estimates the softmax over the items they are drawn from, [n] each.
 
     Args:
       source: of `personal_sampler`.
-      known: the only items to draw, with the source's frequencies, as in `UserEvents`; None: all.
+      known: the only items to draw, as often among themselves as the source draws them; None: all.
     """
     if known is None:
         items = draw_items(source, key, n)
         return items, source.drawn_offset[items]
-    # exp(-offset) is n times the share of an item among all.
-    total = jnp.cumsum(jnp.where(known >= 0, jnp.exp(-source.drawn_offset[known]), 0.0))
-    place = jnp.searchsorted(total, jax.random.uniform(key, (n,)) * total[-1], side="right")
-    items = known[jnp.minimum(place, len(known) - 1)]
-    return items, source.drawn_offset[items] + jnp.log(total[-1] / n)
+    place = jnp.searchsorted(known.until, jax.random.uniform(key, (n,)) * known.until[-1], side="right")
+    items = known.items[jnp.minimum(place, len(known.items) - 1)]
+    return items, source.drawn_offset[items] + jnp.log(known.until[-1])
 
 
 def fit_user(
@@ -140,11 +138,10 @@ def fit_user(
       shared: the parts that stay as they are; `start`: personal parts to start from, the global model's.
     """
     key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
-    draws = _draw(options, source, key, events)
-    learn = partial(_epoch, model, options, shared, start)
+    learn = partial(_epoch, model, options, shared, start, source, events.known, key)
     zero = jnp.zeros(advice.gains.shape)
     falls, spread = (
-        _hold_out(model, options, learn, shared, start, draws, events, advice.rates) if choice.holdout_fraction else (zero, zero)
+        _hold_out(model, options, learn, shared, start, source, key, events, advice.rates) if choice.holdout_fraction else (zero, zero)
     )
     # At least a little, so that a device without anything of its own takes what is best for others.
     total = falls + max(choice.holdout_strength, 1e-6) * advice.gains
@@ -152,7 +149,7 @@ def fit_user(
     best = jnp.argmax(total)
     rate, epochs = advice.rates[best // total.shape[1]], 1 + best % total.shape[1]
 
-    params = _train(options, learn, start, rate, epochs, events.blocks, draws)
+    params = _train(options, learn, start, rate, epochs, events.blocks)
     held = (events.blocks.mask & events.late).sum()
     improved = total.reshape(-1)[best] > choice.holdout_margin * spread.reshape(-1)[best]
     if not choice.holdout_fraction:
@@ -181,60 +178,17 @@ def refit_user(
     """
     key = jax.random.fold_in(jax.random.key(options.personal_seed), events.user)
     key = jax.random.fold_in(jax.random.fold_in(key, LATER_DRAWS), number)
-    draws = _draw(options, source, key, events)
-    learn = partial(_epoch, model, options, shared, origin)
-    return _train(options, learn, device.params, device.rate, device.epochs, events.blocks, draws)
+    learn = partial(_epoch, model, options, shared, origin, source, events.known, key)
+    return _train(options, learn, device.params, device.rate, device.epochs, events.blocks)
 
 
-class Update(NamedTuple):
-    """What is drawn for one update, or for many with leading axes.
-
-    Attributes:
-      items, offsets: negatives and what is added to their scores, [n] each.
-      dropout: random key, [].
-    """
-
-    items: jax.Array
-    offsets: jax.Array
-    dropout: jax.Array
-
-
-class Draws(NamedTuple):
-    """What is random in fine-tuning.
-
-    Attributes:
-      updates: of each epoch and block, [E, B, ...].
-      judge: negatives of the hold-out and what is added to their scores, [n] each.
-    """
-
-    updates: Update
-    judge: tuple[jax.Array, jax.Array]
-
-
-def _draw(options: PersonalOptions, source: Sampler, key: jax.Array, events: UserEvents) -> Draws:
-    """All at once, for whatever rate: update by update, drawing takes a tenth of the time of fine-tuning."""
-    epochs, blocks = jnp.arange(options.personal_epochs), jnp.arange(len(events.blocks.mask))
-
-    def of_update(epoch: jax.Array, number: jax.Array) -> Update:
-        # By epoch and block: what is drawn must not depend on how many empty blocks fill the arrays up.
-        negatives, dropout = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), number))
-        return Update(*draw_negatives(source, events.known, negatives, options.personal_n_sample), dropout)
-
-    updates = jax.vmap(lambda epoch: jax.vmap(partial(of_update, epoch))(blocks))(epochs)
-    judge = draw_negatives(source, events.known, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
-    return Draws(updates, judge)
-
-
-def _train(
-    options: PersonalOptions, learn: Callable, start: Params, rate: jax.Array, epochs: jax.Array, blocks: Block, draws: Draws
-) -> Params:
+def _train(options: PersonalOptions, learn: Callable, start: Params, rate: jax.Array, epochs: jax.Array, blocks: Block) -> Params:
     """Personal parameters after so many epochs from `start`, at most `personal_epochs`."""
 
-    def epoch(state: State, now: tuple[jax.Array, Update]) -> tuple[State, None]:
-        number, updates = now
-        return jax.lax.cond(number < epochs, partial(learn, rate, blocks, updates), lambda state: state, state), None
+    def epoch(state: State, number: jax.Array) -> tuple[State, None]:
+        return jax.lax.cond(number < epochs, partial(learn, rate, blocks, number), lambda state: state, state), None
 
-    return jax.lax.scan(epoch, init_state(options.rule, start), (jnp.arange(options.personal_epochs), draws.updates))[0].dense
+    return jax.lax.scan(epoch, init_state(options.rule, start), jnp.arange(options.personal_epochs))[0].dense
 
 
 def _epoch(
@@ -242,42 +196,55 @@ def _epoch(
     options: PersonalOptions,
     shared: Params,
     start: Params,
+    source: Sampler,
+    known: Known | None,
+    key: jax.Array,
     rate: jax.Array,
     blocks: Block,
-    updates: Update,
+    epoch: jax.Array,
     state: State,
 ) -> State:
     """One pass over a user's blocks, an update each; a block without predictions leaves everything as it was."""
     rows, steps = blocks.mask.shape[1:]
 
-    def learn(drawn: Update, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
-        dropout = draw_dropout(drawn.dropout, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
-        negatives = Negatives(drawn.items, drawn.offsets, jnp.zeros((rows, steps)))
-        return step(model, options.rule, shared, state, block, hidden, negatives, rate, dropout, origin=start)[:2]
+    def draw(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # By epoch and block: what is drawn must not depend on how many empty blocks fill the arrays up.
+        negatives, dropout = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, epoch), number))
+        return *draw_negatives(source, known, negatives, options.personal_n_sample), dropout
+
+    def learn(drawn: tuple, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
+        *negatives, key = drawn
+        dropout = draw_dropout(key, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
+        given = (block, hidden, Negatives(*negatives, jnp.zeros((rows, steps))), rate, dropout)
+        return step(model, options.rule, shared, state, *given, origin=start)[:2]
 
     def update(carry, now):
         drawn, block = now
         # In a sequential run an empty block costs nothing.
         return jax.lax.cond(block.mask.any(), partial(learn, drawn, block), lambda *carry: carry, *carry), None
 
-    (state, _), _ = jax.lax.scan(update, (state, model.zero_hidden(rows)), (updates, blocks))
+    # All of an epoch at once: many small draws cost more than the same in one.
+    drawn = jax.vmap(draw)(jnp.arange(len(blocks.mask)))
+    (state, _), _ = jax.lax.scan(update, (state, model.zero_hidden(rows)), (drawn, blocks))
     return state
 
 
-def _hold_out(model, options, learn, shared, start, draws, events, rates) -> tuple[jax.Array, jax.Array]:
+def _hold_out(model, options, learn, shared, start, source, key, events, rates) -> tuple[jax.Array, jax.Array]:
     """By rate and epochs, [R, E] each: fall of the hold-out's summed loss from the global model's, and its standard error were it zero."""
     blocks, mask = events.blocks, events.blocks.mask
     early, late = blocks._replace(mask=mask & ~events.late), blocks._replace(mask=mask & events.late)
-    losses = partial(_losses, model, options, shared, draws.judge, late)
+    # Among all items, whatever the device learns against: what is not pushed down must not pass for better.
+    judge = draw_negatives(source, None, jax.random.fold_in(key, HOLDOUT_DRAW), options.personal_n_sample)
+    losses = partial(_losses, model, options, shared, judge, late)
     before = losses(start)
 
     def at_rate(rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def epoch(state: State, updates: Update):
-            state = learn(rate, early, updates, state)
+        def epoch(state: State, number: jax.Array):
+            state = learn(rate, early, number, state)
             fall = before - losses(state.dense)
             return state, (fall.sum(), jnp.square(fall).sum())
 
-        return jax.lax.scan(epoch, init_state(options.rule, start), draws.updates)[1]
+        return jax.lax.scan(epoch, init_state(options.rule, start), jnp.arange(options.personal_epochs))[1]
 
     falls, squares = jax.lax.map(at_rate, rates)
     return falls, jnp.sqrt(squares)

@@ -45,8 +45,8 @@ class RunOptions(Options):
     train_behaviors: tuple[str, ...] = option((), "behaviours whose events are trained on; empty: all (evaluation keeps all)")
     lanes: int = option(32, "sessions trained side by side", minimum=1)
     bptt_steps: int = option(1, "steps of a lane that the gradient passes back through; 1 as published", minimum=1)
-    dropout_p_embed: float = option(0.3, "dropout of the input item rows", minimum=0.0, maximum=0.99)
-    dropout_p_hidden: float = option(0.4, "dropout of each GRU layer's output", minimum=0.0, maximum=0.99)
+    dropout_p_embed: float = option(0.5, "dropout of the input item rows", minimum=0.0, maximum=0.99)
+    dropout_p_hidden: float = option(0.3, "dropout of each GRU layer's output", minimum=0.0, maximum=0.99)
     validation_fraction: float = option(
         0.1, "last part of the global sessions that chooses the number of epochs; 0 trains all epochs", minimum=0.0, maximum=0.5
     )

@@ -52,47 +52,46 @@ class GRULayer(nnx.Module):
         # More than the number of steps: with just as many, JAX leaves a loop around a sequence of one.
         unroll = len(inputs) + 1 if self.unroll or len(inputs) == 1 else 1
         detached = jax.lax.stop_gradient((projected, matrix, bias, hidden, keep))
-        trace = _run(unroll, *detached, reset)
+        trace, outputs = _run(unroll, *detached, reset)
         # Only for its gradient: that of the matrix is then one product over all steps, not one a step.
         gates = trace.before @ matrix + bias[None]
-        outputs = _attach(unroll, (trace, detached[1], reset, keep), projected, gates, hidden)
+        outputs = _attach(unroll, (trace, detached[1], reset, keep), outputs, projected, gates, hidden)
         return outputs, outputs[-1]
 
 
 class Trace(NamedTuple):
-    """What the steps computed, [T, units] each.
+    """What the steps computed on their way, [T, units] each.
 
     Attributes:
       before: states that they started from.
-      reset, update, candidate: gates and candidate states.
+      forget, update, candidate: reset gate, update gate and candidate state.
       product: of `before` and the candidate's part of the matrix, with its bias.
-      outputs: states after them.
     """
 
     before: jax.Array
-    reset: jax.Array
+    forget: jax.Array
     update: jax.Array
     candidate: jax.Array
     product: jax.Array
-    outputs: jax.Array
 
 
 def _run(
     unroll: int, projected: jax.Array, matrix: jax.Array, bias: jax.Array, hidden: jax.Array, keep: jax.Array | None, starts: jax.Array
-) -> Trace:
+) -> tuple[Trace, jax.Array]:
+    """The steps' trace and outputs [T, units], from projected inputs [T, 3 units]; other arguments are those of a call and of the layer."""
     units = hidden.shape[-1]
 
     def step(hidden, now):
         projected, keep, starts = now
         before = jnp.where(starts, 0.0, hidden)
         gates = before @ matrix + bias
-        reset = jax.nn.sigmoid(projected[:units] + gates[:units])
+        forget = jax.nn.sigmoid(projected[:units] + gates[:units])
         update = jax.nn.sigmoid(projected[units : 2 * units] + gates[units : 2 * units])
         product = gates[2 * units :]
-        candidate = jnp.tanh(projected[2 * units :] + reset * product)
+        candidate = jnp.tanh(projected[2 * units :] + forget * product)
         after = (1 - update) * candidate + update * before
         after = after if keep is None else after * keep
-        return after, Trace(before, reset, update, candidate, product, after)
+        return after, (Trace(before, forget, update, candidate, product), after)
 
     return jax.lax.scan(step, hidden, (projected, keep, starts), unroll=unroll)[1]
 
@@ -101,42 +100,45 @@ def _run(
 def _attach(
     unroll: int,
     found: tuple[Trace, jax.Array, jax.Array, jax.Array | None],
+    outputs: jax.Array,
     projected: jax.Array,
     gates: jax.Array,
     hidden: jax.Array,
 ) -> jax.Array:
-    """The outputs that were `found`, with their gradient by projected inputs and gates [T, 3 units] and the state before [units].
+    """The outputs [T, units], with their gradient by projected inputs and gates [T, 3 units] and the state before [units].
 
-    Back through time by hand: what JAX derives from a loop adds to the gradient of the whole matrix at every step.
+    Back through time by hand: what JAX derives from a loop adds to the gradient of the whole matrix at every step. Derivatives are
+    first ones and backwards only, and there are none by dropout multipliers.
 
     Args:
       found: trace, matrix, starts and dropout multipliers of the run.
     """
-    return found[0].outputs
+    return outputs
 
 
-def _remember(unroll, found, *_):
-    return found[0].outputs, found
+def _remember(unroll: int, found: tuple, outputs: jax.Array, *_: jax.Array) -> tuple[jax.Array, tuple]:
+    return outputs, found
 
 
-def _back(unroll, found, gradients):
+def _back(unroll: int, found: tuple, gradients: jax.Array) -> tuple:
+    """Gradients by the arguments of `_attach`; `gradients` are those by the outputs, [T, units]."""
     trace, matrix, starts, keep = found
     transposed = matrix.T  # once, not at every step
 
     def step(later, now):
-        gradient, (before, reset, update, candidate, product, _), starts, keep = now
+        gradient, (before, forget, update, candidate, product), starts, keep = now
         gradient = gradient + later
         gradient = gradient if keep is None else gradient * keep
         of_candidate = gradient * (1 - update) * (1 - candidate**2)
-        of_reset = of_candidate * product * reset * (1 - reset)
+        of_forget = of_candidate * product * forget * (1 - forget)
         of_update = gradient * (before - candidate) * update * (1 - update)
-        of_gates = jnp.concatenate([of_reset, of_update, of_candidate * reset])
+        of_gates = jnp.concatenate([of_forget, of_update, of_candidate * forget])
         earlier = jnp.where(starts, 0.0, gradient * update + of_gates @ transposed)
-        return earlier, (jnp.concatenate([of_reset, of_update, of_candidate]), of_gates)
+        return earlier, (jnp.concatenate([of_forget, of_update, of_candidate]), of_gates)
 
     last = jnp.zeros_like(gradients[-1])
     of_hidden, (of_projected, of_gates) = jax.lax.scan(step, last, (gradients, trace, starts, keep), reverse=True, unroll=unroll)
-    return None, of_projected, of_gates, of_hidden
+    return None, None, of_projected, of_gates, of_hidden
 
 
 _attach.defvjp(_remember, _back)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.subset import only
-from jaxrec.data.user_blocks import UserEvents, joined, knowing, plan_users, user_events
+from jaxrec.data.user_blocks import UserEvents, joined, plan_users, user_events
 from jaxrec.evaluation.metrics import per_prediction
 from jaxrec.evaluation.networks import stack_users
 from jaxrec.evaluation.ranks import Ranks
@@ -121,8 +121,8 @@ def follow(job: PersonalRun, devices: Devices, rank: Ranker) -> dict[str, Ranks]
     source = personal_sampler(dataset.item_counts, recipe.training)
 
     def learn(number: int, own: Device, events: UserEvents) -> tuple[np.ndarray, Params]:
-        given = (model, recipe.training, shared, start, source, number, own, knowing(events, job.candidates))
-        return refit(*given, run.personal_backend, job.mesh)
+        given = (model, recipe.training, shared, start, source, number, own)
+        return refit(*given, job.knowing(events, dataset.item_counts, test.start), run.personal_backend, job.mesh)
 
     updates, histories = updates_before(dataset, run.update_every), Histories(dataset)
     chunks = _chunks(dataset, updates, run.users_at_once)

@@ -169,13 +169,13 @@ def load_candidates(workdir: Path, dataset: Dataset) -> np.ndarray:
 
 
 def candidates_of(workdir: Path, user: int) -> np.ndarray | None:
-    """All candidates of one user index, best first, so that whoever ranks fewer takes the first, [at most N] int32.
+    """Candidates that one user's device gets, by the user's index, best first, [at most N] int32.
 
     None where no candidates were picked.
     """
     if not (workdir / RESULT).exists():
         return None
-    own = _lists(workdir)[user]
+    own = _lists(workdir)[user, : read_json(workdir / RESULT, "result of `candidates`")["lists"][0]]
     return np.asarray(own[own >= 0])
 
 

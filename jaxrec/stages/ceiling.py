@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.data.blocks import Histories, runs, session_blocks
+from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.evaluation.groups import own_events
 from jaxrec.evaluation.ranks import predictions_at_once
@@ -23,7 +23,7 @@ class Ceiling:
 
     def __init__(self, dataset: Dataset, popularity: np.ndarray, sources: Sequence[str], size: int):
         """`popularity` is the place of every item among all by popularity, [items]; `size` is N."""
-        self._dataset, self._histories = dataset, Histories(dataset)
+        self._dataset, self._histories, self._before = dataset, Histories(dataset), dataset.period("test").start
         self._targets = _by_user(dataset)
         # A place of N or more is a miss.
         self._places = {name: np.full(len(self._targets.users), size) for name in (UNION, *sources)}
@@ -36,7 +36,7 @@ class Ceiling:
         rows, items = self._targets.users[first:stop] - users.start, self._targets.items[first:stop]
         for places, own in zip(self._places.values(), (lists, *proposals), strict=True):
             places[first:stop] = place_in(own, rows, items)
-        self._beyond += np.bincount(place_in(lists, *_held(self._dataset, self._histories, users)), minlength=len(self._beyond))
+        self._beyond += np.bincount(place_in(lists, *self._histories.held(np.asarray(users), self._before)), minlength=len(self._beyond))
 
     def measured(self, sizes: Sequence[int]) -> dict[str, Any]:
         """recall {number of candidates: {group of users: {list: share}}}, predictions {group: number}, and own_beyond {number: items}.
@@ -69,12 +69,3 @@ def _groups(dataset: Dataset, targets: Targets) -> dict[str, np.ndarray]:
     """All predictions, those of users with events before the test, and of users without."""
     old = own_events(dataset)[targets.users] > 0
     return {"all": np.ones(len(old), bool), "old": old, "new": ~old}
-
-
-def _held(dataset: Dataset, histories: Histories, users: range) -> tuple[np.ndarray, np.ndarray]:
-    """(place of the user in `users`, item) of each distinct item that the users clicked before the test."""
-    sessions, many = histories.sessions_of_each(np.asarray(users), 0, dataset.period("test").start)
-    number, place = runs(dataset.offsets[sessions + 1] - dataset.offsets[sessions])
-    row = np.repeat(np.arange(len(users)), many)[number]
-    keys = np.unique(row * dataset.n_items + dataset.items[dataset.offsets[sessions][number] + place])
-    return np.divmod(keys, dataset.n_items)

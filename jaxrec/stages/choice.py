@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.user_blocks import plan_users
+from jaxrec.data.user_blocks import plan_users, user_events
 from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, stack_users
 from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.personalize import Advice, Personal, no_advice, personal_sampler, personalize
@@ -72,17 +72,17 @@ class Choice(NamedTuple):
         return float(self.advice.rates[rate]), int(epochs) + 1
 
 
-def choose(run: PersonalRun) -> Choice:
+def choose(job: PersonalRun) -> Choice:
     """Learn from validation sessions of users who have earlier ones; without such, devices go by their own hold-out alone."""
-    dataset, trained, recipe = run.dataset, run.trained, run.recipe
+    dataset, trained, recipe = job.dataset, job.trained, job.recipe
     users = _returning(dataset, trained, recipe)
     if trained.selection is None or len(users) < FEWEST_USERS:
         log.warning(
             "fewer than %d returning users in validation: devices go by their own sessions alone, without history prior", FEWEST_USERS
         )
         return Choice(no_advice(recipe.training))
-    choice = _advise(run, users)
-    tuned = _best_scorer(run, users, choice)
+    choice = _advise(job, users)
+    tuned = _best_scorer(job, users, choice)
     sessions = np.arange(trained.validation_start, dataset.period("global").stop)
     sessions = sessions[np.isin(dataset.users[sessions], users)]
     plain = GlobalScorer(trained.model, trained.selection)
@@ -98,12 +98,12 @@ def _returning(dataset: Dataset, trained: Trained, recipe: PersonalRecipe) -> np
     return np.sort(generator.permutation(users[users >= 0])[: recipe.choice.validation_users])
 
 
-def _advise(run: PersonalRun, users: np.ndarray) -> Choice:
+def _advise(job: PersonalRun, users: np.ndarray) -> Choice:
     """The fall of a prediction's loss by rate and epochs: its mean over predictions less one standard error over users."""
-    advice = no_advice(run.recipe.training)
+    advice = no_advice(job.recipe.training)
     # Any fraction but 0 does: what is held out here are the validation sessions.
-    recipe = dataclasses.replace(run.recipe, choice=dataclasses.replace(run.recipe.choice, holdout_fraction=0.5))
-    found = _fit(run._replace(recipe=recipe), users, advice, run.dataset.period("global").stop)
+    recipe = dataclasses.replace(job.recipe, choice=dataclasses.replace(job.recipe.choice, holdout_fraction=0.5))
+    found = _fit(dataclasses.replace(job, recipe=recipe), users, advice, job.dataset.period("global").stop)
     falls, held = (np.concatenate([getattr(result, name) for _, result in found]) for name in ("falls", "held"))
     falls = np.where(np.isfinite(falls).all(0), falls, DIVERGED)  # a rate that breaks one user is no good for any
     mean = falls.sum(0) / max(held.sum(), 1)
@@ -117,22 +117,23 @@ def _advise(run: PersonalRun, users: np.ndarray) -> Choice:
     return Choice(Advice(advice.rates[best], jnp.asarray((mean - error)[best], jnp.float32)), trials=tuple(trials))
 
 
-def _best_scorer(run: PersonalRun, users: np.ndarray, choice: Choice) -> PersonalScorer:
+def _best_scorer(job: PersonalRun, users: np.ndarray, choice: Choice) -> PersonalScorer:
     """Each user's own model before the validation sessions, trained as was best for most."""
-    (rate, epochs), recipe, trained = choice.best, run.recipe, run.trained
+    (rate, epochs), recipe, trained = choice.best, job.recipe, job.trained
     training = dataclasses.replace(recipe.training, personal_learning_rates=(rate,), personal_epochs=epochs)
     recipe = dataclasses.replace(recipe, training=training, choice=dataclasses.replace(recipe.choice, holdout_fraction=0.0))
-    found = _fit(run._replace(recipe=recipe), users, no_advice(training), trained.validation_start)
+    found = _fit(dataclasses.replace(job, recipe=recipe), users, no_advice(training), trained.validation_start)
     shared, start = trained.model.split(trained.selection)
-    return stack_users(trained.model, shared, start, [(own, result.params) for own, result in found], run.dataset.n_users)
+    return stack_users(trained.model, shared, start, [(own, result.params) for own, result in found], job.dataset.n_users)
 
 
-def _fit(run: PersonalRun, users: np.ndarray, advice: Advice, before: int) -> list[tuple[np.ndarray, Personal]]:
+def _fit(job: PersonalRun, users: np.ndarray, advice: Advice, before: int) -> list[tuple[np.ndarray, Personal]]:
     """Users by chunk, fine-tuned on their sessions before number `before`, of which those of validation are held out."""
-    dataset, trained, recipe = run.dataset, run.trained, run.recipe
+    dataset, trained, recipe = job.dataset, job.trained, job.recipe
     shared, start = trained.model.split(trained.selection)
     counts = np.bincount(dataset.items[: dataset.offsets[trained.validation_start]], minlength=dataset.n_items)
     source, shape = personal_sampler(counts, recipe.training), (recipe.run.block_rows, recipe.run.block_steps)
     plan = plan_users(dataset, users, 0, before, *shape, 0.0, recipe.run.users_at_once, trained.validation_start, SHAPES)
     fit = (trained.model, recipe.training, recipe.choice, shared, start, source, advice)
-    return [personalize(*fit, run.events(plan, number), recipe.run.personal_backend) for number in range(len(plan))]
+    chunks = (job.knowing(user_events(dataset, plan, number), counts, trained.validation_start) for number in range(len(plan)))
+    return [personalize(*fit, events, recipe.run.personal_backend) for events in chunks]

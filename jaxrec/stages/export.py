@@ -63,6 +63,7 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     Raises:
       InputError: there is no trained model, another one or other settings were exported there and `overwrite` is off, or the options ask
         for what belongs to one user.
+      RuntimeError: the converted model does not compute what JAX computes; an earlier export stays.
     """
     if options.rows == "candidates":
         raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
@@ -137,10 +138,9 @@ def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: Export
     training, run, choice = personalized(workdir, trained)
     if training.personal_dropout_p_embed or training.personal_dropout_p_hidden:
         log.warning("devices train without the dropout that users were fine-tuned with")
-    if run.personal_negatives == "candidates" and options.rows == "bundled":
-        log.warning(
-            "devices draw negatives from all items whose rows they hold; --rows=candidates or streamed: from candidates and own items"
-        )
+    if (run.personal_negatives == "candidates") != (options.rows != "bundled"):
+        against = {"candidates": "candidates and own items", "all": "all items"}[run.personal_negatives]
+        log.warning("devices draw negatives from the items whose rows they hold; users were fine-tuned against %s", against)
     trained = trained.trains(training.trainable, training.adapter_rank)
     last = int(dataset.offsets[dataset.period("test").start])
     contents = Contents(

@@ -32,7 +32,7 @@ def once(
       settings: options of the stage, by name.
       inputs: fingerprint of each thing it reads, by name.
       write: where it is given, `work` writes no file: an earlier result stands until it has succeeded. Then `write` puts down what it found
-        and returns what is kept.
+        and returns what is kept. In one process only.
 
     Raises:
       InputError: the result stands there with other settings or inputs; names each difference.
@@ -51,8 +51,8 @@ def once(
     made = work() if write else None
     if leads():
         result.unlink(missing_ok=True)
-    found = write(made) if write else work()
-    value = {**found, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
+    gave = write(made) if write else work()
+    value = {**gave, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
     if leads():
         write_json(result, value)
     return value

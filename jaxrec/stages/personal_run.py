@@ -1,25 +1,29 @@
 """What personalisation works on, from choosing by validation to updates on the way."""
 
-from typing import NamedTuple
+import dataclasses
+from functools import cached_property
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.user_blocks import UserEvents, UserPlan, knowing, user_events
+from jaxrec.data.user_blocks import UserEvents, knowing
 from jaxrec.learning.mesh import sharding
 from jaxrec.learning.personal_recipe import PersonalRecipe
+from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.recommender import Params
 from jaxrec.stages.train import Trained
 
 
-class PersonalRun(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class PersonalRun:
     """The same for all chunks of users.
 
     Attributes:
       trained: the global model, with the parts that devices train.
-      candidates: of every user index, where negatives are drawn from them; see `jaxrec.data.user_blocks.knowing`.
+      candidates: of every user index, -1 behind the end, [users, N], where devices know nothing else but own items; None: all items.
       mesh: devices of this process that share the users of a chunk.
     """
 
@@ -29,11 +33,24 @@ class PersonalRun(NamedTuple):
     candidates: np.ndarray | None = None
     mesh: Mesh | None = None
 
+    @cached_property
+    def histories(self) -> Histories:
+        return Histories(self.dataset)
+
     def split(self) -> tuple[Params, Params]:
         """(shared, personal) parts of the global model, on all devices of the mesh."""
         parts = self.trained.model.split(self.trained.params)
         return parts if self.mesh is None else jax.device_put(parts, sharding(self.mesh))
 
-    def events(self, plan: UserPlan, chunk: int) -> UserEvents:
-        """Arrays of one chunk of a plan of the dataset."""
-        return knowing(user_events(self.dataset, plan, chunk), self.candidates)
+    def knowing(self, events: UserEvents, counts: np.ndarray, before: int) -> UserEvents:
+        """The chunk with what its devices know.
+
+        Args:
+          counts: clicks on each item that negatives are drawn by, [items].
+          before: number of the first session that they know nothing of, but for the events themselves.
+        """
+        if self.candidates is None:
+            return events
+        weights, held = drawn_weights(counts, self.recipe.training), self.histories.held(np.maximum(events.user, 0), before)
+        real = events.user[held[0]] >= 0
+        return knowing(events, self.candidates, (held[0][real], held[1][real]), weights / weights.sum())

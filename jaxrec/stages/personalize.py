@@ -21,7 +21,7 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
-from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, users_of
+from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory, stack_users
@@ -189,9 +189,9 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
         total=sum(len(users_of(plan, number)) for number in missing), desc="fine-tuning", unit="user", disable=silent, leave=False
     ) as bar:
         for number in missing:
-            events = job.events(plan, number)
-            if events.late.shape not in compiled:
-                compiled.add(events.late.shape)
+            events = job.knowing(user_events(dataset, plan, number), dataset.item_counts, test.start)
+            if (shapes := tuple(np.shape(leaf) for leaf in jax.tree.leaves(events))) not in compiled:
+                compiled.add(shapes)
                 fit(jax.tree.map(np.zeros_like, events))  # so that compilation does not count as fine-tuning
             began = time.perf_counter()
             users, result = fit(events)
