@@ -20,6 +20,7 @@ from jaxrec.stages.train import best_epoch, select
 VALIDATED = ("--epochs=25", "--validation_fraction=0.1")
 WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
 DROPPED = (*WIDE, "--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
+DROPPED_LATER = ("--dropout_p_embed=0.3", "--dropout_p_hidden=0.4")
 RSC15, DIGINETICA = preset_lines("jaxrec_rsc15"), preset_lines("jaxrec_diginetica")
 
 CASES = {
@@ -29,6 +30,7 @@ CASES = {
             "no preset": (),
             "GRU4Rec, cross-entropy": preset_lines("gru4rec_rsc15"),
             "GRU4Rec, bpr-max": preset_lines("gru4rec_retailrocket"),
+            "less dropout of inputs, more of states": DROPPED_LATER,
             "full softmax": ("--loss=full",),
             "BPTT over 8 steps": ("--bptt_steps=8",),
             "200 units, 128 dimensions": ("--units=200", "--embedding_dim=128"),
@@ -45,6 +47,7 @@ CASES = {
         "diginetica_quarter",
         {
             "no preset": (),
+            "less dropout of inputs, more of states": DROPPED_LATER,
             "GRU4Rec, cross-entropy": DIGINETICA_XE,
             "100 dimensions, no dense head": WIDE,
             "100 dimensions, more dropout": DROPPED,

@@ -1,7 +1,8 @@
 """What devices are told before they choose for themselves, learnt inside the global period without a look at later ones.
 
 The model that has not seen the last part of the global period is fine-tuned on users' sessions before it and judged on those in it:
-which learning rate and how many epochs help other users, by how much, and what own clicks say beside the network.
+which learning rate and how many epochs help other users, by how much, and what own clicks say beside the network. Where negatives are
+candidates, these alone were picked by later events too, all of them before the test period.
 
 Dimensions: U users, R learning rates, E epochs.
 """
