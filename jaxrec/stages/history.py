@@ -3,7 +3,7 @@
 Users of the validation sessions are split in two halves. Weights fitted to one half rank the other, so that every prediction is judged by
 weights that have not seen its user. What likelihood likes is not always what ranks well: the weights are fitted to several temperatures of
 the network, down to one that has hardly a say among own items, and for the best of them the prior is weakened and the gate between own and
-other items is moved; ranks choose, by the relative gains less the share of users who are worse off.
+other items is moved; ranks choose, by the relative gains less twice the share of users who are worse off.
 """
 
 import dataclasses
@@ -28,6 +28,9 @@ stays."""
 
 ERRORS_BEYOND = 2.0
 """Standard errors by which a gain must exceed zero: what does nothing is to stay out."""
+
+WORSE = 2.0
+"""What it weighs beside the relative gains that all users are worse off: a device must not do harm."""
 
 CHANGED = 2
 """How many of the best temperatures have their weights changed."""
@@ -130,9 +133,9 @@ def _best_prior(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], witho
 
 
 def _worth(trial: dict) -> float:
-    """Relative gains less the share of users worse off; 0 where the gain is not clear or a metric falls."""
+    """Relative gains less what users who are worse off weigh; 0 where the gain is not clear or a metric falls."""
     clear = trial["gain"] > ERRORS_BEYOND * trial["gain_error"] and not trial["falls"]
-    return trial["gain"] - trial["users_worse"] if clear else 0.0
+    return trial["gain"] - WORSE * trial["users_worse"] if clear else 0.0
 
 
 def _judge(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], weights: Sequence, n_items: int) -> dict[str, np.ndarray]:
