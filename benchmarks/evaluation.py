@@ -23,8 +23,9 @@ import numpy as np
 from benchmarks.published import published
 from benchmarks.recording import matmul_gflops, parser, record
 from jaxrec.data.dataset import Dataset
-from jaxrec.evaluation.networks import GlobalScorer, at_precision
+from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.models.recommender import Model, ModelOptions
+from jaxrec.stages.precision import at_precision
 from jaxrec.stages.train import rank
 
 CASES = {

@@ -11,13 +11,13 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import at_precision
 from jaxrec.files import read_json
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.report.models import evaluated
 from jaxrec.stages import evaluate as module
 from jaxrec.stages.evaluate import EvaluateOptions, ranks_file, run_evaluate, scorer
+from jaxrec.stages.precision import at_precision
 from jaxrec.stages.store import read_ranks
 from jaxrec.stages.train import load_trained, rank, run_train
 

@@ -12,7 +12,8 @@ from world import N_ITEMS, dataset_of, small_model
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.own_history import FEATURES, own_items
 from jaxrec.evaluation import networks
-from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, at_precision, score_items
+from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, WithHistory, score_items
+from jaxrec.stages.precision import at_precision
 
 USERS = (0, 1, 2, 0, 1, 2, 0, 3, 1)
 

@@ -10,11 +10,12 @@ from jaxrec.baselines.popularity import Popularity
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
-from jaxrec.evaluation.networks import GlobalScorer, at_precision
+from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import TIES, rank_sessions
 from jaxrec.evaluation.within import WithinCandidates, inside, missed_last, targets_of
 from jaxrec.stages.candidates import CandidateOptions, ranking_within, run_candidates
 from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
+from jaxrec.stages.precision import at_precision
 
 N_ITEMS = 40
 

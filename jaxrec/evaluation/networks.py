@@ -12,11 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.compression.rows import as_encoded
 from jaxrec.data.blocks import SessionBlock
 from jaxrec.data.own_history import filled_up, own_items
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.evaluation.within import WithinCandidates
 from jaxrec.models.history import with_bonus
 from jaxrec.models.recommender import Model, Params
 
@@ -97,26 +95,6 @@ class WithHistory:
     def scores(self, encoded: Any, start: int, stop: int) -> jax.Array:
         inner, *own = encoded
         return _with_bonus(jnp.asarray(self.base.scores(inner, start, stop)), *own, start)
-
-
-def at_precision(scorer: Scorer, precision: str) -> Scorer:
-    """The scorer with its network at another precision; one without a network comes back as it is.
-
-    Args:
-      precision: bfloat16: products of such rows and vectors, summed in float32; float16 or int8: rows and frozen matrices as a device
-        decodes them.
-    """
-    if isinstance(scorer, WithHistory | WithinCandidates):
-        return dataclasses.replace(scorer, base=at_precision(scorer.base, precision))
-    if not hasattr(scorer, "scored"):
-        return scorer
-    part = "params" if isinstance(scorer, GlobalScorer) else "shared"
-    params = getattr(scorer, part)
-    if precision == "bfloat16":
-        return dataclasses.replace(scorer, scored=jnp.asarray(params["item_table"], jnp.bfloat16))
-    # What all users share is frozen, whatever it is called: with adapters it holds the parts that they adapt.
-    trained = scorer.model.personal_parts if part == "params" else ()
-    return dataclasses.replace(scorer, **{part: as_encoded(params, trained, precision)})
 
 
 def score_items(shared: Params, scored: jax.Array | None, vectors: jax.Array, start: int, stop: int) -> jax.Array:

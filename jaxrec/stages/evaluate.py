@@ -22,7 +22,7 @@ from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
 from jaxrec.evaluation.lists import list_metrics, recommended, spread
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.evaluation.networks import GlobalScorer, WithHistory, at_precision
+from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.evaluation.ranks import TIES, Ranks, changed
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.files import remove_folder, sha256
@@ -33,6 +33,7 @@ from jaxrec.stages.candidates import load_candidates, ranking_of_all, ranking_wi
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.personalize import STORE, load_personal
+from jaxrec.stages.precision import at_precision
 from jaxrec.stages.store import StoredScorer, improved, open_store, write_ranks
 from jaxrec.stages.train import Trained, blocks_for, fingerprint, load_trained
 
