@@ -169,7 +169,7 @@ CHANGED = {
     "warmup_updates": 5,
     "lanes": 3,
     "bptt_steps": 2,
-    "dropout_p_embed": 0.5,
+    "dropout_p_embed": 0.2,
     "dropout_p_hidden": 0.5,
     "seed": 1,
 }
