@@ -88,7 +88,7 @@ def plain(parts, inputs, hidden, reset, keep):
     return jnp.stack(outputs)
 
 
-@pytest.mark.parametrize("table", ["shared", "one-hot"])
+@pytest.mark.parametrize("table", ["shared", pytest.param("one-hot", marks=pytest.mark.long)])
 @pytest.mark.parametrize("unroll", [False, True], ids=["looped", "unrolled"])
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("dropped", [False, True], ids=["all kept", "dropout"])
