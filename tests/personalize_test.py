@@ -15,7 +15,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import stack_users
 from jaxrec.learning.mesh import MeshOptions, open_user_mesh
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions
-from jaxrec.learning.personalize import Advice, draw_negatives, drawn_weights, fit_users, no_advice, personal_sampler, personalize
+from jaxrec.learning.personalize import Advice, draw_negatives, drawn_shares, fit_users, no_advice, personal_sampler, personalize
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.learning.train import Sessions, fit
 from jaxrec.models.recommender import TRAINABLE, Model, ModelOptions, personal_mask
@@ -50,17 +50,12 @@ def results(dataset, options=OPTIONS, users=None, choice=CHOICE, model=None, adv
     source, found = personal_sampler(dataset.item_counts, options), {}
     for events in chunks_of(dataset, np.arange(dataset.n_users) if users is None else users, choice):
         if candidates is not None:
-            events = knowing(events, candidates, (np.zeros(0, int), np.zeros(0, int)), shares_of(dataset, options))
+            events = knowing(events, candidates, (np.zeros(0, int), np.zeros(0, int)), drawn_shares(dataset.item_counts, options))
         given = (model, options, choice, shared, start, source, no_advice(options) if advice is None else advice)
         own, result = personalize(*given, events, **how)
         for i, user in enumerate(own):
             found[int(user)] = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
     return found
-
-
-def shares_of(dataset, options):
-    weights = drawn_weights(dataset.item_counts, options)
-    return weights / weights.sum()
 
 
 def test_what_a_device_knows_does_not_depend_on_who_else_is_there():
@@ -71,7 +66,7 @@ def test_what_a_device_knows_does_not_depend_on_who_else_is_there():
     nothing = (np.zeros(0, int), np.zeros(0, int))
     found = {}
     for users in ([1], [0, 1]):
-        (events,) = (knowing(one, lists, nothing, shares_of(dataset, OPTIONS)) for one in chunks_of(dataset, users))
+        (events,) = (knowing(one, lists, nothing, drawn_shares(dataset.item_counts, OPTIONS)) for one in chunks_of(dataset, users))
         row = list(events.user).index(1)
         real = events.known.items[row] >= 0
         found[len(users)] = events.known.items[row][real], events.known.until[row][real]
@@ -234,7 +229,7 @@ def test_an_adapter_of_full_rank_reaches_what_the_whole_matrix_reaches():
 def test_negatives_of_a_device_that_knows_some_items_estimate_the_softmax_over_them():
     counts, options = np.array([1, 4, 9, 16, 25, 36]), PersonalOptions(personal_n_sample=5)
     source, key, n = personal_sampler(counts, options), jax.random.key(0), 200_000
-    among_all = drawn_weights(counts, options) / drawn_weights(counts, options).sum()
+    among_all = drawn_shares(counts, options)
     known = Known(jnp.array([-1, -1, 1, 2, 4]), jnp.cumsum(jnp.array([0, 0, *among_all[[1, 2, 4]]])))
     items, offsets = draw_negatives(source, known, key, n)
     share = np.sqrt(counts) * np.isin(np.arange(6), [1, 2, 4]) / (2 + 3 + 5)

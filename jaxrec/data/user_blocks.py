@@ -206,7 +206,7 @@ def user_events(dataset: Dataset, plan: UserPlan, chunk: int) -> UserEvents:
 
 
 def knowing(events: UserEvents, candidates: np.ndarray, held: tuple[np.ndarray, np.ndarray], shares: np.ndarray) -> UserEvents:
-    """A chunk whose devices know their candidates and own items alone, as after DeepRec's download.
+    """A chunk, padding users last, whose devices know their candidates and own items alone, as after DeepRec's download.
 
     Own items are those held and those of the events that are not held out.
 
@@ -218,8 +218,7 @@ def knowing(events: UserEvents, candidates: np.ndarray, held: tuple[np.ndarray, 
     items, mask = events.blocks.items, events.blocks.mask & ~events.late
     read, target = (np.pad(mask, [(0, 0)] * 3 + [side]) for side in ((0, 1), (1, 0)))
     user, *place = np.nonzero(read | target)
-    real = events.user >= 0
-    listed = np.where(real[:, np.newaxis], candidates[events.user], -1)
+    listed = candidates[events.user[events.user >= 0]]
     row, number = np.nonzero(listed >= 0)
     rows, found = np.concatenate([held[0], user, row]), np.concatenate([held[1], items[user, *place], listed[row, number]])
     rows, found = np.divmod(np.unique(rows * len(shares) + found), len(shares))

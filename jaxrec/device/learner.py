@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxrec.data.own_history import past_of
 from jaxrec.device.runtime import DeviceModel, Recommendation
-from jaxrec.device.state import read_arrays, read_state, write_arrays
+from jaxrec.device.state import read_arrays, state_in, write_arrays
 from jaxrec.errors import InputError
 
 EVERY = 50
@@ -118,7 +118,8 @@ class Learner:
         Raises:
           InputError: the file is damaged, belongs to another model or was not written by `save`; everything stays as it is.
         """
-        state, found = read_state(Path(path), self.device.manifest), read_arrays(Path(path), self.device.manifest, "what a learner saved")
+        found = read_arrays(Path(path), self.device.manifest, "what a learner saved")
+        state = state_in(Path(path), found, self.device.manifest)
         if "learner.lengths" not in found:
             raise InputError(f"{path}: expected what a learner saved; got personal parameters alone")
         *sessions, running = (part.tolist() for part in np.split(found["learner.items"], np.cumsum(found["learner.lengths"])[:-1]))

@@ -105,6 +105,12 @@ def drawn_offsets(weights: np.ndarray, n: int) -> np.ndarray:
     return -np.log(n * np.maximum(weights / weights.sum(), 1e-12))
 
 
+def drawn_shares(counts: np.ndarray, options: PersonalOptions) -> np.ndarray:
+    """How often each item is drawn as a negative, [items] float64, summing to 1."""
+    weights = drawn_weights(counts, options)
+    return weights / weights.sum()
+
+
 def draw_negatives(source: Sampler, known: Known | None, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     """n negatives and what is added to their scores, so that the loss estimates the softmax over the items they are drawn from, [n] each.
 
@@ -213,8 +219,8 @@ def _epoch(
         return *draw_negatives(source, known, negatives, options.personal_n_sample), dropout
 
     def learn(drawn: tuple, block: Block, state: State, hidden: tuple) -> tuple[State, tuple]:
-        *negatives, key = drawn
-        dropout = draw_dropout(key, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
+        *negatives, dropout_key = drawn
+        dropout = draw_dropout(dropout_key, options.personal_dropout_p_embed, options.personal_dropout_p_hidden, model, (rows, steps))
         given = (block, hidden, Negatives(*negatives, jnp.zeros((rows, steps))), rate, dropout)
         return step(model, options.rule, shared, state, *given, origin=start)[:2]
 

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.subset import only
 from jaxrec.data.user_blocks import UserEvents, joined, plan_users, user_events
@@ -27,7 +26,7 @@ from jaxrec.evaluation.ranks import Ranks
 from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import by_user, gains
 from jaxrec.learning.personal_recipe import UserRunOptions
-from jaxrec.learning.personalize import Device, personal_sampler, refit
+from jaxrec.learning.personalize import Device, drawn_shares, personal_sampler, refit
 from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.models.recommender import Params
 from jaxrec.stages.choice import Choice
@@ -119,12 +118,13 @@ def follow(job: PersonalRun, devices: Devices, rank: Ranker) -> dict[str, Ranks]
     model, run, test = job.trained.model, recipe.run, dataset.period("test")
     shared, start = job.split()
     source = personal_sampler(dataset.item_counts, recipe.training)
+    shares = drawn_shares(dataset.item_counts, recipe.training)
 
     def learn(number: int, own: Device, events: UserEvents) -> tuple[np.ndarray, Params]:
         given = (model, recipe.training, shared, start, source, number, own)
-        return refit(*given, job.knowing(events, dataset.item_counts, test.start), run.personal_backend, job.mesh)
+        return refit(*given, job.knowing(events, shares, test.start), run.personal_backend, job.mesh)
 
-    updates, histories = updates_before(dataset, run.update_every), Histories(dataset)
+    updates, histories = updates_before(dataset, run.update_every), job.histories
     chunks = _chunks(dataset, updates, run.users_at_once)
     folder = devices.store.folder / FOLDER / f"every-{run.update_every}"
     paths = [folder / f"chunk-{number:06d}.npz" for number in range(len(chunks))]

@@ -18,7 +18,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.user_blocks import plan_users, user_events
 from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, stack_users
 from jaxrec.learning.personal_recipe import PersonalRecipe
-from jaxrec.learning.personalize import Advice, Personal, no_advice, personal_sampler, personalize
+from jaxrec.learning.personalize import Advice, Personal, drawn_shares, no_advice, personal_sampler, personalize
 from jaxrec.stages.history import FEWEST_USERS, OFF, Learnt, learn_history
 from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.train import Trained
@@ -136,5 +136,6 @@ def _fit(job: PersonalRun, users: np.ndarray, advice: Advice, before: int) -> li
     source, shape = personal_sampler(counts, recipe.training), (recipe.run.block_rows, recipe.run.block_steps)
     plan = plan_users(dataset, users, 0, before, *shape, 0.0, recipe.run.users_at_once, trained.validation_start, SHAPES)
     fit = (trained.model, recipe.training, recipe.choice, shared, start, source, advice)
-    chunks = (job.knowing(user_events(dataset, plan, number), counts, trained.validation_start) for number in range(len(plan)))
+    shares = drawn_shares(counts, recipe.training)
+    chunks = (job.knowing(user_events(dataset, plan, number), shares, trained.validation_start) for number in range(len(plan)))
     return [personalize(*fit, events, recipe.run.personal_backend) for events in chunks]

@@ -12,7 +12,6 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.user_blocks import UserEvents, knowing
 from jaxrec.learning.mesh import sharding
 from jaxrec.learning.personal_recipe import PersonalRecipe
-from jaxrec.learning.personalize import drawn_weights
 from jaxrec.models.recommender import Params
 from jaxrec.stages.train import Trained
 
@@ -42,15 +41,13 @@ class PersonalRun:
         parts = self.trained.model.split(self.trained.params)
         return parts if self.mesh is None else jax.device_put(parts, sharding(self.mesh))
 
-    def knowing(self, events: UserEvents, counts: np.ndarray, before: int) -> UserEvents:
+    def knowing(self, events: UserEvents, shares: np.ndarray, before: int) -> UserEvents:
         """The chunk with what its devices know.
 
         Args:
-          counts: clicks on each item that negatives are drawn by, [items].
+          shares: as in `jaxrec.data.user_blocks.knowing`.
           before: number of the first session that they know nothing of, but for the events themselves.
         """
         if self.candidates is None:
             return events
-        weights, held = drawn_weights(counts, self.recipe.training), self.histories.held(np.maximum(events.user, 0), before)
-        real = events.user[held[0]] >= 0
-        return knowing(events, self.candidates, (held[0][real], held[1][real]), weights / weights.sum())
+        return knowing(events, self.candidates, self.histories.held(events.user[events.user >= 0], before), shares)

@@ -23,6 +23,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.storage import load_users
 from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
+from jaxrec.evaluation.groups import own_events
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory, stack_users
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_by_all
@@ -30,7 +31,7 @@ from jaxrec.evaluation.scorer import Scorer
 from jaxrec.evaluation.users import better_same_worse, by_user, gains
 from jaxrec.files import read_json, sha256, whole_file, write_json
 from jaxrec.learning.personal_recipe import PersonalRecipe
-from jaxrec.learning.personalize import Personal, personal_sampler, personalize
+from jaxrec.learning.personalize import Personal, drawn_shares, personal_sampler, personalize
 from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
 from jaxrec.models.recommender import bytes_of
 from jaxrec.stages.cadence import cadence, devices_of, follow, updates_before
@@ -178,7 +179,8 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
     missing = [number for number in own if not is_finished(chunk_folder(store, number))]
     if len(missing) < len(own):
         log.info("%s: going on, %d of %d chunks are there", store, len(own) - len(missing), len(own))
-    histories, test, compiled = Histories(dataset), dataset.period("test"), set()
+    histories, test, compiled = job.histories, dataset.period("test"), set()
+    shares = drawn_shares(dataset.item_counts, recipe.training)
 
     def fit(events: UserEvents) -> tuple[np.ndarray, Personal]:
         given = (trained.model, recipe.training, recipe.choice, shared, start, source, choice.advice, events)
@@ -189,7 +191,7 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
         total=sum(len(users_of(plan, number)) for number in missing), desc="fine-tuning", unit="user", disable=silent, leave=False
     ) as bar:
         for number in missing:
-            events = job.knowing(user_events(dataset, plan, number), dataset.item_counts, test.start)
+            events = job.knowing(user_events(dataset, plan, number), shares, test.start)
             if (shapes := tuple(np.shape(leaf) for leaf in jax.tree.leaves(events))) not in compiled:
                 compiled.add(shapes)
                 fit(jax.tree.map(np.zeros_like, events))  # so that compilation does not count as fine-tuning
@@ -256,9 +258,6 @@ def _more_ranks(dataset: Dataset, references: Mapping[str, Scorer]) -> dict[str,
 def _user_table(dataset: Dataset, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
     """One row per user with a test prediction; metrics are means over the user's own predictions."""
     users = np.unique(ranks["before"].users)
-    early = dataset.users[: dataset.period("test").start]
-    lengths = np.diff(dataset.offsets[: len(early) + 1])
-    own = np.bincount(early[early >= 0], lengths[early >= 0], dataset.n_users).astype(np.int64)[users]
     columns = {name: np.zeros(dataset.n_users, np.asarray(stored[0].columns[name]).dtype if stored else bool) for name in COLUMNS}
     trained = np.zeros(dataset.n_users, bool)
     for one in stored:
@@ -266,7 +265,12 @@ def _user_table(dataset: Dataset, stored: list[Stored], ranks: Mapping[str, Rank
         for name, values in one.columns.items():
             columns[name][one.users] = values
     kept = columns["improved"][users]
-    shown = {"user": load_users(dataset.folder)[users], "own_events": own, "trained": trained[users], "fallback": ~kept}
+    shown = {
+        "user": load_users(dataset.folder)[users],
+        "own_events": own_events(dataset)[users],
+        "trained": trained[users],
+        "fallback": ~kept,
+    }
     table = pd.DataFrame(shown | {name: columns[name][users] for name in ("rate", "epochs", "held")})
     for name in SHOWN:
         total = by_user(ranks[name], users)
