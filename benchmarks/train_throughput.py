@@ -84,9 +84,10 @@ def run_case(name: str, updates: int) -> dict:
     case = CASES[name]
     model_options, recipe = options_of(case)
     data = synthetic_sessions(case.items, recipe.run.lanes, updates)
-    recipe = Recipe(recipe.loss, recipe.optimizer, dataclasses.replace(recipe.run, report_updates=updates // 4))
+    recipe = Recipe(recipe.loss, recipe.optimizer, dataclasses.replace(recipe.run, report_updates=updates // 8))
     with tempfile.TemporaryDirectory() as folder:
-        fit(Model(model_options, case.items), recipe, data, Path(folder), epochs=2, name=name)
+        # One epoch: in the next the checkpoint of this one would be written beside it, gigabytes where items are many.
+        fit(Model(model_options, case.items), recipe, data, Path(folder), epochs=1, name=name)
         events = _events_per_second(Path(folder))
     rate, product = events / recipe.run.lanes, matmul_gflops()
     gflops = rate * _operations(model_options, recipe) / 1e9
@@ -145,9 +146,9 @@ def run_peer(command: list[str], name: str, updates: int, options: tuple[str, ..
 def in_turn(name: str, updates: int, torch: bool, program: str | None) -> list[dict]:
     """A row of ours, then one of each peer, with what ours does for each event of the peer's."""
     ours = run_case(name, updates)
-    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 4, (name,))] if torch else []
+    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 8, (name,))] if torch else []
     if program and name == "reference":
-        peers.append(run_peer([program], name, updates // 4))
+        peers.append(run_peer([program], name, updates // 8))
     return [ours, *(peer | {"ours_to_peer": ours["events_per_s"] / peer["events_per_s"]} for peer in peers)]
 
 
@@ -158,7 +159,7 @@ def main() -> None:
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
         print("benchmarks.torch_loop is left out: PyTorch is not installed (pip install jaxrec[bench])")
-    updates, rows = 500 if given.quick else 2000, []
+    updates, rows = 1000 if given.quick else 4000, []
     for name in [given.case] if given.case else CASES:
         for _ in range(1 if given.quick or name != "reference" else 5):
             rows += in_turn(name, updates, torch, given.peer_program)
