@@ -41,7 +41,7 @@ PUBLISHED = {"case": "update over 50 interactions", "peer": "cloud-client system
 def run_case(case: str, precision: str, calls: int) -> dict:
     """Export and measure one case; a row of the results."""
     model = Model(ModelOptions(units=(100,), embedding_dim=64), ITEMS)
-    contents = Contents(model, model.init(jax.random.key(0)), np.ones(ITEMS), HISTORY)
+    contents = Contents(model, model.init(jax.random.key(0)), np.ones(ITEMS), np.zeros(ITEMS), HISTORY)
     with tempfile.TemporaryDirectory() as folder:
         export(contents, dataclasses.replace(CASES[case], precision=precision), Path(folder))
         found = measure(Path(folder), MeasureOptions(measure_calls=calls, measure_threads=(1,)))

@@ -39,7 +39,8 @@ def test_only_built_in_operations_and_no_loop(name, precision):
 def test_a_table_is_stored_once_however_many_signatures_read_it(precision, per_row):
     def size(items):
         model = Model(ModelOptions(units=(4,), embedding_dim=16), items)
-        shipped, personal = ship(model, model.init(jax.random.key(0)), np.arange(items), Rule(in_batch=False), (1.0,) * 7, precision)
+        column = np.arange(items)
+        shipped, personal = ship(model, model.init(jax.random.key(0)), column, column, Rule(in_batch=False), (1.0,) * 8, precision)
         return len(convert.to_tflite(signatures(shipped, personal, dataclasses.replace(OPTIONS, context_length=1, train_steps=1))))
 
     # Beside its row, an item has a bias and an offset. Each is stored once, so bytes grow by exactly that.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrec.data.own_history import OwnNow, own_now, past_of
+from jaxrec.data.own_history import OwnNow, own_now, past_of, popularity
 from jaxrec.device.export import Contents, export
 from jaxrec.device.shipped import ExportOptions, ship
 from jaxrec.device.signatures import Signature, signatures
@@ -19,7 +19,7 @@ from jaxrec.learning.personalize import drawn_offsets
 from jaxrec.learning.step import Rule
 from jaxrec.models.recommender import Model, ModelOptions, Params
 
-ITEMS, HISTORY = 30, (0.7, -0.2, 0.5, 0.3, 1.1, -0.4, -0.9)
+ITEMS, HISTORY = 30, (0.7, -0.2, 0.5, 0.3, 1.1, -0.4, -0.9, -0.6)
 OPTIONS = ExportOptions(
     context_length=4, candidates=6, own_items=12, top_k=3, train_rows=2, train_steps=3, train_negatives=5, streamed_rows=12
 )
@@ -34,6 +34,7 @@ RULES = {
     "no head": Rule(in_batch=False, optimizer="sgd", momentum=0.5),
 }
 WEIGHTS = np.linspace(1, 9, ITEMS)
+POPULAR = popularity(np.arange(ITEMS) % 7)
 OFFSETS = drawn_offsets(WEIGHTS, OPTIONS.train_negatives).astype(np.float32)
 NOBODY = OwnNow(np.full(12, -1, np.int32), *(np.zeros(12, np.float32) for _ in range(4)), np.float32(0), np.float32(0))
 
@@ -54,7 +55,7 @@ def functions(name: str, precision: str = "float32") -> dict[str, Any]:
 def entries(name: str, precision: str = "float32", change: Any = lambda params: params, offsets: np.ndarray = OFFSETS) -> list[Signature]:
     """The signatures of one of `MODELS`."""
     model, params = random_model(name)
-    shipped, personal = ship(model, change(params), offsets, RULES[name], HISTORY, precision)
+    shipped, personal = ship(model, change(params), offsets, POPULAR, RULES[name], HISTORY, precision)
     return signatures(shipped, personal, dataclasses.replace(OPTIONS, precision=precision))
 
 
@@ -62,7 +63,7 @@ def contents(name: str, seed: int = 0) -> Contents:
     """One of `MODELS` as it is exported."""
     clicks = np.random.default_rng(seed).integers(0, ITEMS, 50, dtype=np.int32)
     advice = {"learning_rate": 0.05, "epochs": 2}
-    return Contents(*random_model(name, seed), WEIGHTS, HISTORY, RULES[name], advice, clicks=clicks)
+    return Contents(*random_model(name, seed), WEIGHTS, POPULAR, HISTORY, RULES[name], advice, clicks=clicks)
 
 
 def export_to(folder: Path, name: str, precision: str = "float32", seed: int = 0, **more: Any) -> dict[str, Any]:

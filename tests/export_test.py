@@ -12,7 +12,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, contents, entries, export_to, exported, random_model
+from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, POPULAR, contents, entries, export_to, exported, random_model
 from world import dataset_of, written
 
 from jaxrec.data.own_history import FEATURES
@@ -348,7 +348,7 @@ def test_baked_parameters_recommend_alike_and_cannot_be_trained(tmp_path):
 
 def test_frozen_matrices_are_stored_as_item_rows_are():
     model, params = random_model("layers")
-    shipped, personal = ship(model, params, OFFSETS, Rule(in_batch=False), HISTORY, "int8")
+    shipped, personal = ship(model, params, OFFSETS, POPULAR, Rule(in_batch=False), HISTORY, "int8")
     for name in ("w_in", "w_hidden"):
         stored, matrix = shipped.frozen["lower"]["layer_0"][name], params["lower"]["layer_0"][name]
         assert stored.values.dtype == np.int8 and stored.values.shape == matrix.shape

@@ -8,7 +8,7 @@ import pytest
 from world import dataset_of, small_model
 
 from jaxrec.data.blocks import session_blocks
-from jaxrec.data.own_history import FEATURES, own_items
+from jaxrec.data.own_history import FEATURES, own_items, popularity
 from jaxrec.evaluation import ranks
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.evaluation.shares import log_shares
@@ -16,6 +16,9 @@ from jaxrec.learning.history import OwnShares, fit_weights
 from jaxrec.stages.history import OFF, gain_over, learn_history, own_shares
 
 ITEMS = 40
+
+
+ALIKE = np.zeros(ITEMS, np.float32)
 
 
 class Flat:
@@ -82,7 +85,7 @@ def late(dataset):
 def test_no_prior_where_users_do_not_differ():
     for seed in range(5):
         dataset = log_of(lambda generator, user, own: generator.integers(ITEMS), seed=seed)
-        learnt = learn_history(dataset, Flat(), Flat(), late(dataset), True)
+        learnt = learn_history(dataset, Flat(), Flat(), late(dataset), ALIKE, True)
         assert learnt.history == OFF, f"a prior was learnt from a log of pure chance (seed {seed})"
         assert len(learnt.trials) > 1
 
@@ -91,13 +94,32 @@ def test_a_habit_is_learnt_and_what_never_returns_is_pushed_down():
     habit = log_of(lambda generator, user, own: (user * 7 + generator.integers(4)) % ITEMS)
     fresh = log_of(lambda generator, user, own: generator.choice(np.setdiff1d(np.arange(ITEMS), own[-20:])))
     for dataset, sign in ((habit, 1), (fresh, -1)):
-        weights = learn_history(dataset, Flat(), Flat(), late(dataset), True).history
+        weights = learn_history(dataset, Flat(), Flat(), late(dataset), ALIKE, True).history
         assert weights != OFF
-        scorer = WithHistory(Flat(), weights)
+        scorer = WithHistory(Flat(), weights, ALIKE)
         (block,) = session_blocks(dataset, [dataset.n_sessions - 1], predictions=1)
         scores = np.asarray(scorer.scores(scorer.encode(block), 0, ITEMS))[0]
         own = np.isin(np.arange(ITEMS), block.items[0, :1])
         assert sign * (scores[own].mean() - scores[~own].mean()) > 0
+
+
+def test_a_click_on_what_few_click_says_more_of_the_user():
+    """Half of the clicks go where the crowd goes, as the network knows; half to a favourite that any item may be."""
+    crowd = np.arange(1, ITEMS + 1) ** -1.5
+    crowd /= crowd.sum()
+
+    class Crowd(Flat):
+        def scores(self, encoded, start, stop):
+            return np.broadcast_to(np.log(crowd[start:stop]), (encoded, stop - start))
+
+    def draw(generator, user, own):
+        return user * 7 % ITEMS if generator.random() < 0.5 else generator.choice(ITEMS, p=crowd)
+
+    dataset = log_of(draw)
+    weights = dict(
+        zip(FEATURES, learn_history(dataset, Crowd(), Crowd(), late(dataset), popularity(1e3 * crowd), True).history, strict=True)
+    )
+    assert weights["own"] > 0 and weights["popular"] < -0.3
 
 
 def test_learning_does_not_look_beyond_its_sessions():
@@ -105,7 +127,9 @@ def test_learning_does_not_look_beyond_its_sessions():
     sessions = np.arange(300, 500)
     items = dataset.items.copy()
     items[dataset.offsets[500] :] = 0
-    first, second = (learn_history(one, Flat(), Flat(), sessions, True) for one in (dataset, dataclasses.replace(dataset, items=items)))
+    first, second = (
+        learn_history(one, Flat(), Flat(), sessions, ALIKE, True) for one in (dataset, dataclasses.replace(dataset, items=items))
+    )
     assert first == second and first.history != OFF
 
 
@@ -125,7 +149,7 @@ def test_weights_are_one_for_each_feature():
 def test_a_long_past_is_thinned_by_whole_predictions():
     dataset = log_of(lambda generator, user, own: generator.integers(ITEMS), users=4, sessions=4)
     (block,) = session_blocks(dataset, range(8, 16), predictions=32)
-    whole, thin = (own_shares(Flat(), block, ITEMS, most) for most in (10**6, 300))
+    whole, thin = (own_shares(Flat(), block, ALIKE, most) for most in (10**6, 300))
     every = -(-len(whole.prediction) // 300)
     assert every > 1 and thin.predictions == -(-whole.predictions // every)
     kept = whole.prediction % every == 0
@@ -142,7 +166,7 @@ def test_weights_are_judged_by_users_they_have_not_seen():
         return (user * 7 + generator.integers(4)) % ITEMS if user % 2 else generator.choice(np.setdiff1d(np.arange(ITEMS), own[-20:]))
 
     dataset = log_of(draw)
-    learnt = learn_history(dataset, Flat(), Flat(), late(dataset), True)
+    learnt = learn_history(dataset, Flat(), Flat(), late(dataset), ALIKE, True)
     assert learnt.history == OFF
     assert all(trial["gain"] < 0 for trial in learnt.trials if trial["temperature"])
 
@@ -162,8 +186,8 @@ class Better:
 @pytest.mark.parametrize("with_prior", [True, False])
 def test_fine_tuned_networks_are_used_where_they_gain_clearly_and_nowhere_else(with_prior):
     dataset = log_of(lambda generator, user, own: (user * 7 + generator.integers(4)) % ITEMS)
-    assert learn_history(dataset, Flat(), Better(), late(dataset), with_prior).fine_tuned
-    assert not learn_history(dataset, Better(), Flat(), late(dataset), with_prior).fine_tuned
-    assert learn_history(dataset, Flat(), Better(), late(dataset), False).history == OFF
+    assert learn_history(dataset, Flat(), Better(), late(dataset), ALIKE, with_prior).fine_tuned
+    assert not learn_history(dataset, Better(), Flat(), late(dataset), ALIKE, with_prior).fine_tuned
+    assert learn_history(dataset, Flat(), Better(), late(dataset), ALIKE, False).history == OFF
     chance = log_of(lambda generator, user, own: generator.integers(ITEMS))
-    assert not learn_history(chance, Flat(), Better(), late(chance), with_prior).fine_tuned
+    assert not learn_history(chance, Flat(), Better(), late(chance), ALIKE, with_prior).fine_tuned

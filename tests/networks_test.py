@@ -113,13 +113,14 @@ def test_rows_without_a_user_take_the_global_model():
     close({key: value for key, value in found.items() if key[0] < 4}, {key: value for key, value in of_all.items() if key[0] < 4})
 
 
+POPULAR = np.random.default_rng(0).normal(size=N_ITEMS).astype(np.float32)
 WEIGHTS = tuple(np.linspace(-1.5, 2, len(FEATURES)))
 
 
 def test_without_weights_the_history_prior_is_the_base_alone():
     model, params = small_model()
     base = GlobalScorer(model, params)
-    close(scored(WithHistory(base, (0.0,) * len(FEATURES)), blocks_of(world())), scored(base, blocks_of(world())), atol=0)
+    close(scored(WithHistory(base, (0.0,) * len(FEATURES), POPULAR), blocks_of(world())), scored(base, blocks_of(world())), atol=0)
 
 
 @pytest.mark.parametrize("users", [USERS, [-1] * 9])
@@ -128,17 +129,17 @@ def test_the_history_prior_adds_to_own_items_what_their_features_weigh(users):
     dataset, base = world(users), GlobalScorer(model, params)
     before, expected = scored(base, blocks_of(dataset)), {}
     for block in blocks_of(dataset):
-        own, (row, step) = own_items(block), np.nonzero(block.mask)
+        own, (row, step) = own_items(block, POPULAR), np.nonzero(block.mask)
         for place in range(len(row)):
             key, here = (int(block.sessions[row[place]]), int(step[place])), own.prediction == place
             expected[key] = before[key].copy()
             expected[key][own.items[here]] += own.features[here] @ WEIGHTS
-    close(scored(WithHistory(base, WEIGHTS), blocks_of(dataset)), expected, atol=1e-5)
+    close(scored(WithHistory(base, WEIGHTS, POPULAR), blocks_of(dataset)), expected, atol=1e-5)
 
 
 def test_slices_of_items_are_parts_of_the_whole_with_the_history_prior():
     model, params = small_model()
-    scorer = WithHistory(GlobalScorer(model, params), WEIGHTS)
+    scorer = WithHistory(GlobalScorer(model, params), WEIGHTS, POPULAR)
     for block in blocks_of(world()):
         encoded = scorer.encode(block)
         parts = [scorer.scores(encoded, start, min(start + 7, N_ITEMS)) for start in range(0, N_ITEMS, 7)]
@@ -149,7 +150,7 @@ def _scorers():
     model, params = small_model(units=(6, 4))
     shared, stack, _ = stacked(model, params)
     base, personal = GlobalScorer(model, params), PersonalScorer(model, shared, stack, np.array([2, 0, 3, 1], np.int32))
-    return {"global": base, "personal": personal, "with history": WithHistory(personal, WEIGHTS)}
+    return {"global": base, "personal": personal, "with history": WithHistory(personal, WEIGHTS, POPULAR)}
 
 
 @pytest.mark.parametrize("name", ["global", "personal", "with history"])

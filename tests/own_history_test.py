@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 from world import dataset_of
 
 from jaxrec.data.blocks import session_blocks
-from jaxrec.data.own_history import FEATURES, features_now, filled_up, own_items, own_now, past_of
+from jaxrec.data.own_history import FEATURES, features_now, filled_up, own_items, own_now, past_of, popularity
 
 A, B, C, D = range(4)
+POPULAR = popularity(np.array([5, 0, 2, 9, 1, 7]))
 
 
 def told(dataset, sessions=None):
     """{(session, step): {item: features}} of every prediction."""
     found = {}
     for block in session_blocks(dataset, range(dataset.n_sessions) if sessions is None else sessions, predictions=8):
-        own, (row, step) = own_items(block), np.nonzero(block.mask)
+        own, (row, step) = own_items(block, POPULAR), np.nonzero(block.mask)
         for place, key in enumerate(zip(block.sessions[row].tolist(), step.tolist(), strict=True)):
             here = own.prediction == place
             found[key] = dict(zip(own.items[here].tolist(), own.features[here], strict=True))
@@ -29,13 +30,14 @@ def test_features_worked_by_hand():
     """Sessions A B A, then C; now B D is clicked. All clicks: 6, of 4 distinct items; session 0 is two sessions ago, session 1 one."""
     found = told(dataset_of([[A, B, A], [C, C], [B, D, A]], [0, 0, 0], n_items=4))[2, 1]
     log, odds = np.log, np.log((7 - 4 + 1) / (4 + 1))
-    expected = {  # own, repeats, count, decayed, recent, in_session, last
-        A: (1, odds, log(2), log(2 / 3), 1 / (1 + 4), 0, 0),
-        B: (1, odds, log(2), log(1 / 3 + 1), 1 / (1 + 1), 1, 0),
-        C: (1, odds, log(2), log(2 / 2), 1 / (1 + 2), 0, 0),
-        D: (1, odds, log(1), log(1), 1, 1, 1),
+    mean = (6 + 1 + 3 + 10 + 2 + 8) / 6
+    expected = {  # own, repeats, count, decayed, recent, in_session, last, popular
+        A: (1, odds, log(2), log(2 / 3), 1 / (1 + 4), 0, 0, log(6 / mean)),
+        B: (1, odds, log(2), log(1 / 3 + 1), 1 / (1 + 1), 1, 0, log(1 / mean)),
+        C: (1, odds, log(2), log(2 / 2), 1 / (1 + 2), 0, 0, log(3 / mean)),
+        D: (1, odds, log(1), log(1), 1, 1, 1, log(10 / mean)),
     }
-    assert len(FEATURES) == 7 and found.keys() == expected.keys()
+    assert len(FEATURES) == 8 and found.keys() == expected.keys()
     for item, features in expected.items():
         np.testing.assert_allclose(found[item], features, rtol=1e-6, atol=1e-7, err_msg=f"item {item}")
 
@@ -51,15 +53,15 @@ def test_a_device_knows_of_its_user_what_the_simulation_knows(log):
         earlier = [sessions[s] for s in range(session) if users[s] == users[session] >= 0]
         own = own_now(past_of(earlier), sessions[session][: step + 1])
         assert own.items.tolist() == sorted(found)
-        np.testing.assert_array_equal(features_now(own), [found[item] for item in own.items.tolist()])
+        np.testing.assert_array_equal(features_now(own, POPULAR[own.items]), [found[item] for item in own.items.tolist()])
 
 
 def test_a_device_without_a_click_has_its_past_and_without_a_past_has_nothing():
     own = own_now(past_of([[A, B], [B]]), [])
-    features = features_now(own)
+    features = features_now(own, np.zeros(2))
     assert own.items.tolist() == [A, B] and np.isfinite(features).all()
     np.testing.assert_array_equal(features[:, FEATURES.index("in_session") :], 0)
-    assert features_now(own_now(past_of([]), [])).shape == (0, len(FEATURES))
+    assert features_now(own_now(past_of([]), []), np.zeros(0)).shape == (0, len(FEATURES))
 
 
 @pytest.mark.parametrize("step", range(4))

@@ -7,7 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from device_world import HISTORY, ITEMS, MODELS, NOBODY, OFFSETS, OPTIONS, RULES, entries, functions, own_inputs, random_block, random_model
+from device_world import (
+    HISTORY,
+    ITEMS,
+    MODELS,
+    NOBODY,
+    OFFSETS,
+    OPTIONS,
+    POPULAR,
+    RULES,
+    entries,
+    functions,
+    own_inputs,
+    random_block,
+    random_model,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +64,7 @@ def recommend(name, context, length, candidates, own=NOBODY, exclude_seen=False,
 def bonus_of(sessions, running):
     """What the history prior adds to every item."""
     own, bonus = own_now(past_of(sessions), running), np.zeros(ITEMS, np.float32)
-    bonus[own.items] = features_now(own) @ np.array(HISTORY, np.float32)
+    bonus[own.items] = features_now(own, POPULAR[own.items]) @ np.array(HISTORY, np.float32)
     return bonus
 
 
@@ -193,7 +207,7 @@ def test_a_block_without_predictions_changes_nothing():
 
 def test_encoding_leaves_personal_parameters_alone():
     model, params = random_model("dense")
-    _, personal = ship(model, params, OFFSETS, RULES["dense"], HISTORY, "int8")
+    _, personal = ship(model, params, OFFSETS, POPULAR, RULES["dense"], HISTORY, "int8")
     jax.tree.map(np.testing.assert_array_equal, personal, model.split(params)[1])
     assert bytes_of(personal) == 4 * (8 * 36 + 12 * 36 + 36 + 36 + 12 * 8 + 8)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxrec.data.blocks import Past, SessionBlock, round_up, runs, summarise
 from jaxrec.errors import InputError
 
-FEATURES = ("own", "repeats", "count", "decayed", "recent", "in_session", "last")
+FEATURES = ("own", "repeats", "count", "decayed", "recent", "in_session", "last", "popular")
 """What is known about an own item, in this order:
 
 own: 1, the gate between repeating and exploring;
@@ -22,7 +22,9 @@ count: log of own clicks on the item;
 decayed: log of the same, a click that lies n sessions back counting 1 / (1 + n);
 recent: 1 / (1 + clicks since the last one on it);
 in_session: 1 where the running session clicked it;
-last: 1 for the item clicked last.
+last: 1 for the item clicked last;
+popular: how often all users click the item, as `popularity` tells: the network expects that already, and who clicks what few do says more
+of himself.
 """
 
 
@@ -40,8 +42,22 @@ class OwnItems(NamedTuple):
     features: np.ndarray
 
 
-def own_items(block: SessionBlock) -> OwnItems:
-    """What the user clicked before the session and in it, up to and with the click that each prediction reads."""
+def popularity(counts: np.ndarray) -> np.ndarray:
+    """Log of how much more often each item is clicked than items are on average, from [items] clicks, [items] float32.
+
+    >>> np.exp(popularity(np.array([0, 1, 2, 5]))).round(2)
+    array([0.33, 0.67, 1.  , 2.  ], dtype=float32)
+    """
+    clicks = np.asarray(counts, np.float64) + 1
+    return np.log(clicks / clicks.mean()).astype(np.float32)
+
+
+def own_items(block: SessionBlock, popular: np.ndarray | None = None) -> OwnItems:
+    """What the user clicked before the session and in it, up to and with the click that each prediction reads.
+
+    Args:
+      popular: `popularity` of all items, [items]; None: all alike.
+    """
     row, step = np.nonzero(block.mask)
     past_row, place = np.nonzero(block.history_items >= 0)
     steps, width = block.mask.shape[1], int(max(block.items.max(initial=0), block.history_items.max(initial=0))) + 1
@@ -62,8 +78,10 @@ def own_items(block: SessionBlock) -> OwnItems:
     prediction, slot, now, since = prediction[own], slot[own], now[own], since[own]
     clicked = block.history_counts.sum(axis=1, dtype=np.float64)[row] + step + 1
     distinct = np.bincount(prediction, minlength=len(row))
-    known = _features(counts[slot] + now, decayed[slot] + now, since, now, clicked[prediction], distinct[prediction])
-    return OwnItems(prediction, slot_item[slot], known)
+    items = slot_item[slot]
+    popular = np.zeros(len(items)) if popular is None else popular[items]
+    known = _features(counts[slot] + now, decayed[slot] + now, since, now, clicked[prediction], distinct[prediction], popular)
+    return OwnItems(prediction, items, known)
 
 
 def filled_up(own: OwnItems) -> OwnItems:
@@ -122,9 +140,9 @@ def own_now(past: Past, session: Sequence[int]) -> OwnNow:
     return OwnNow(items, counts + now, decayed + now, since, now, clicked, np.float64(len(items)))
 
 
-def features_now(own: OwnNow) -> np.ndarray:
-    """Features of the own items, [K, F] float32; of arrays of JAX an array of JAX."""
-    return _features(own.counts, own.decayed, own.since, own.in_session, own.clicks, own.distinct)
+def features_now(own: OwnNow, popular: np.ndarray) -> np.ndarray:
+    """Features of the own items, [K, F] float32, with the `popularity` of each, [K]; of arrays of JAX an array of JAX."""
+    return _features(own.counts, own.decayed, own.since, own.in_session, own.clicks, own.distinct, popular)
 
 
 def _features(
@@ -134,10 +152,12 @@ def _features(
     now: np.ndarray,
     clicked: np.ndarray | float,
     distinct: np.ndarray | float,
+    popular: np.ndarray,
 ) -> np.ndarray:
-    """Features of entries from what they count: clicks, since the last one, in the session; and of the user: all clicks, distinct items."""
+    """Features of entries from what they count: clicks, since the last one, in the session; of the user: all clicks, distinct items; and of
+    the item: its popularity."""
     xp = counts.__array_namespace__()  # one formula for the simulation, in NumPy, and for the exported model, in JAX
     repeats = xp.log((clicked - distinct + 1) / (distinct + 1))
     recent, last = 1 / (1 + since), (now > 0) & (since == 0)
-    columns = (xp.ones_like(counts), repeats, xp.log(counts), xp.log(decayed), recent, now > 0, last)
+    columns = (xp.ones_like(counts), repeats, xp.log(counts), xp.log(decayed), recent, now > 0, last, popular)
     return xp.stack([xp.astype(column, xp.float32) for column in xp.broadcast_arrays(*columns)], axis=-1)

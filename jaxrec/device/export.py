@@ -40,6 +40,7 @@ class Contents(NamedTuple):
     Attributes:
       params: shared and personal parameters of the global model.
       weights: how often each item is drawn as a negative on the device, up to a factor, [items].
+      popular: `jaxrec.data.own_history.popularity` of all items, [items].
       history: weights of the history prior, one for each of `jaxrec.data.own_history.FEATURES`.
       rule: how the device learns; by default as users are fine-tuned where nothing else is said.
       advice: learning rate and epochs that helped most users.
@@ -51,6 +52,7 @@ class Contents(NamedTuple):
     model: Model
     params: Params
     weights: np.ndarray
+    popular: np.ndarray
     history: tuple[float, ...] = (0.0,) * len(FEATURES)
     rule: Rule = PersonalOptions().rule
     advice: Mapping[str, Any] = NO_ADVICE
@@ -170,7 +172,7 @@ def initial_state(entries: list[Signature]) -> dict[str, np.ndarray]:
 def _shipped(contents: Contents, options: ExportOptions) -> tuple[Shipped, Params]:
     """(what all devices get, what this one starts from)."""
     offsets = drawn_offsets(contents.weights, options.train_negatives)
-    shipped, start = ship(contents.model, contents.params, offsets, contents.rule, contents.history, options.precision)
+    shipped, start = ship(contents.model, contents.params, offsets, contents.popular, contents.rule, contents.history, options.precision)
     return shipped, start if contents.personal is None else contents.personal
 
 
@@ -181,7 +183,8 @@ def _only(contents: Contents, items: np.ndarray) -> Contents:
     if clicks is not None:
         place = np.searchsorted(items, clicks).clip(max=len(items) - 1)
         clicks = place[items[place] == clicks].astype(np.int32)
-    return contents._replace(model=model, params=params, weights=contents.weights[items], clicks=clicks)
+    columns = {"weights": contents.weights[items], "popular": contents.popular[items]}
+    return contents._replace(model=model, params=params, clicks=clicks, **columns)
 
 
 def _known_items(known: Contents, items: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -192,6 +195,6 @@ def _known_items(known: Contents, items: np.ndarray | None) -> dict[str, np.ndar
 def _fingerprint(flatbuffer: bytes, contents: Contents) -> str:
     """What tells two models apart: where rows are streamed, a file may hold no learnt number at all."""
     found = hashlib.sha256(flatbuffer)
-    for leaf in jax.tree.leaves((contents.params, contents.personal, contents.weights)):
+    for leaf in jax.tree.leaves((contents.params, contents.personal, contents.weights, contents.popular)):
         found.update(np.ascontiguousarray(leaf))
     return found.hexdigest()

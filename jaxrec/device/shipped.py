@@ -60,12 +60,14 @@ class Tables(NamedTuple):
       item_table: [M, dim]; may be encoded.
       item_bias: [M].
       offsets: added to the score of an item as a drawn negative in training, [M].
+      popular: `jaxrec.data.own_history.popularity`, for the history prior, [M].
       input_table: rows of their own that items are read by, or None; may be encoded.
     """
 
     item_table: Any
     item_bias: jax.Array
     offsets: jax.Array
+    popular: jax.Array
     input_table: Any = None
 
 
@@ -109,7 +111,7 @@ class Shipped:
 
 
 def ship(
-    model: Model, params: Params, offsets: np.ndarray, rule: Rule, history: tuple[float, ...], precision: str
+    model: Model, params: Params, offsets: np.ndarray, popular: np.ndarray, rule: Rule, history: tuple[float, ...], precision: str
 ) -> tuple[Shipped, Params]:
     """(what all devices get, what each user's device starts from), on the processor, encoded as `precision` says.
 
@@ -123,11 +125,11 @@ def ship(
         # By way of NumPy: an array that is bound to its device would be exported with a sharding, which the converter does not read.
         shared, personal = model.split(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dict(params)))
         tables = {name: ENCODINGS[precision](np.asarray(shared[name])) for name in ("item_table", "input_table") if name in shared}
-        offsets = jnp.asarray(np.asarray(offsets, np.float32))
+        offsets, popular = (jnp.asarray(np.asarray(column, np.float32)) for column in (offsets, popular))
         frozen = encoded({name: part for name, part in shared.items() if name not in TABLES}, precision)
     shipped = Shipped(
         dataclasses.replace(model, unroll=True),
-        Tables(item_bias=shared["item_bias"], offsets=offsets, **tables),
+        Tables(item_bias=shared["item_bias"], offsets=offsets, popular=popular, **tables),
         frozen,
         rule,
         tuple(history),

@@ -243,7 +243,8 @@ def _best(
     is_own, in_context = own.items >= 0, jnp.arange(len(context)) < length
     # A place without an own item counts as one click: its logarithm must be a number.
     counted = own._replace(**{name: jnp.where(is_own, getattr(own, name), 1.0) for name in ("counts", "decayed")})
-    bonus = jnp.where(is_own, features_now(counted) @ jnp.asarray(shipped.history, jnp.float32), 0.0)
+    features = features_now(counted, shipped.tables.popular[shipped.clip(own.items)])
+    bonus = jnp.where(is_own, features @ jnp.asarray(shipped.history, jnp.float32), 0.0)
     told = jnp.stack([jnp.pad(bonus, (0, len(context))), jnp.concatenate([is_own & (own.in_session > 0), in_context]).astype(jnp.float32)])
     added, seen = (_same(candidates, jnp.concatenate([own.items, context])) @ told.T).T
     counts = counts & ~((seen > 0) & exclude_seen)

@@ -83,13 +83,15 @@ class WithHistory:
 
     Attributes:
       weights: one for each of `jaxrec.data.own_history.FEATURES`.
+      popular: `jaxrec.data.own_history.popularity` of all items, [items].
     """
 
     base: Scorer
     weights: Sequence[float]
+    popular: np.ndarray
 
     def encode(self, block: SessionBlock) -> Any:
-        own = filled_up(own_items(block))
+        own = filled_up(own_items(block, self.popular))
         return self.base.encode(block), own.prediction, own.items, own.features @ np.asarray(self.weights, np.float32)
 
     def scores(self, encoded: Any, start: int, stop: int) -> jax.Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.own_history import popularity
 from jaxrec.data.storage import check_periods
 from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
@@ -153,4 +154,5 @@ def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
     trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
     shared, start = trained.model.split(trained.params)
     store = open_store(workdir / STORE, start)
-    return WithHistory(StoredScorer(trained.model, shared, store, improved(store)), tuple(result["history"]))
+    own = StoredScorer(trained.model, shared, store, improved(store))
+    return WithHistory(own, tuple(result["history"]), popularity(dataset.item_counts))

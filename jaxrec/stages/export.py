@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.own_history import popularity
 from jaxrec.data.storage import VOCABULARY, load_users
 from jaxrec.device.export import NO_ADVICE, Contents, Converted, convert, export, write_files, write_rows
 from jaxrec.device.shipped import ExportOptions
@@ -147,6 +148,7 @@ def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: Export
         trained.model,
         trained.params,
         drawn_weights(dataset.item_counts, training),
+        popularity(dataset.item_counts),
         tuple(choice["history"]),
         training.rule,
         {name: choice[name] for name in NO_ADVICE},

@@ -66,6 +66,18 @@ class Learnt(NamedTuple):
     trials: tuple[dict, ...]
 
 
+class Asked(NamedTuple):
+    """What validation judges by.
+
+    Attributes:
+      blocks: the sessions of each half of the users.
+      popular: popularity of all items before them, [items].
+    """
+
+    blocks: Sequence[Sequence[SessionBlock]]
+    popular: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Remembered:
     """A scorer that encodes a block once."""
@@ -82,7 +94,7 @@ class Remembered:
         return self.base.scores(encoded, start, stop)
 
 
-def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.ndarray, with_prior: bool) -> Learnt:
+def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.ndarray, popular: np.ndarray, with_prior: bool) -> Learnt:
     """Of the global network and each user's own, without and with the prior, what gains most over the global network alone.
 
     What does not gain clearly stays off.
@@ -90,19 +102,20 @@ def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.n
     Args:
       plain, tuned: the global network and users' own; neither has seen the sessions.
       sessions: session numbers of the validation, of users who clicked before.
+      popular: `jaxrec.data.own_history.popularity` of all items before them, [items].
       with_prior: whether there may be a prior.
     """
     users = np.unique(dataset.users[sessions])
     if len(users) < FEWEST_USERS:
         return Learnt(OFF, True, ())
     halves = [sessions[np.isin(dataset.users[sessions], users[part::2])] for part in (0, 1)]
-    blocks = [list(session_blocks(dataset, half, predictions_at_once(dataset.n_items))) for half in halves]
+    asked = Asked([list(session_blocks(dataset, half, predictions_at_once(dataset.n_items))) for half in halves], popular)
     networks = {False: Remembered(plain), True: Remembered(tuned)}
-    alone = {fine_tuned: _judge(network, blocks, (OFF, OFF), dataset.n_items) for fine_tuned, network in networks.items()}
+    alone = {fine_tuned: _judge(network, asked, (OFF, OFF)) for fine_tuned, network in networks.items()}
     without = alone[False]
     trials, best = [], (0.0, OFF, False)
     for fine_tuned, network in networks.items():
-        found, history = _best_prior(network, blocks, without, dataset.n_items) if with_prior else ([], lambda trial: OFF)
+        found, history = _best_prior(network, asked, without) if with_prior else ([], lambda trial: OFF)
         found = [_trial(without, alone[fine_tuned], 0.0, 1.0, 0.0), *found]
         leading = max(found, key=_worth)
         trials += [{"fine_tuned": fine_tuned, **trial} for trial in found]
@@ -111,15 +124,15 @@ def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.n
     return Learnt(best[1], best[2], tuple(trials))
 
 
-def _best_prior(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], without: dict, n_items: int):
+def _best_prior(network: Scorer, asked: Asked, without: dict):
     """(trials of priors, a function from a trial to its weights fitted to all users)."""
-    most = MOST_ENTRIES // sum(map(len, blocks))
-    shares = [[own_shares(network, block, n_items, most) for block in half] for half in blocks]
+    most = MOST_ENTRIES // sum(map(len, asked.blocks))
+    shares = [[own_shares(network, block, asked.popular, most) for block in half] for half in asked.blocks]
     crossed = {temperature: [fit(shares[1 - part], temperature) for part in (0, 1)] for temperature in TEMPERATURES}
 
     def attempt(temperature: float, share: float, shift: float) -> dict:
         weights = [share * own + shift * GATE for own in crossed[temperature]]
-        return _trial(without, _judge(network, blocks, weights, n_items), temperature, share, shift)
+        return _trial(without, _judge(network, asked, weights), temperature, share, shift)
 
     def history(trial: dict) -> tuple[float, ...]:
         if not trial["temperature"]:
@@ -128,19 +141,28 @@ def _best_prior(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], witho
         return tuple(map(float, trial["share"] * whole + trial["shift"] * GATE))
 
     trials = [attempt(temperature, 1.0, 0.0) for temperature in TEMPERATURES]
-    leading = [trial["temperature"] for trial in sorted(trials, key=_worth, reverse=True) if _worth(trial) > 0][:CHANGED]
+    leading = [trial["temperature"] for trial in sorted(trials, key=_net_gain, reverse=True) if _is_clear(trial)][:CHANGED]
     return trials + [attempt(temperature, *change) for temperature in leading for change in CHANGES], history
 
 
 def _worth(trial: dict) -> float:
-    """Relative gains less what users who are worse off weigh; 0 where the gain is not clear or a metric falls."""
-    clear = trial["gain"] > ERRORS_BEYOND * trial["gain_error"] and not trial["falls"]
-    return trial["gain"] - WORSE * trial["users_worse"] if clear else 0.0
+    """What is chosen by: the net gain, 0 where it is not clear or a metric falls."""
+    return _net_gain(trial) if _is_clear(trial) and not trial["falls"] else 0.0
 
 
-def _judge(network: Scorer, blocks: Sequence[Sequence[SessionBlock]], weights: Sequence, n_items: int) -> dict[str, np.ndarray]:
+def _net_gain(trial: dict) -> float:
+    """Relative gains less what users who are worse off weigh."""
+    return trial["gain"] - WORSE * trial["users_worse"]
+
+
+def _is_clear(trial: dict) -> bool:
+    return trial["gain"] > ERRORS_BEYOND * trial["gain_error"]
+
+
+def _judge(network: Scorer, asked: Asked, weights: Sequence) -> dict[str, np.ndarray]:
     """Sums of users, of the first half and then of the second, each ranked by its own weights."""
-    ranks = [rank_sessions(WithHistory(network, own), half, n_items) for own, half in zip(weights, blocks, strict=True)]
+    popular = asked.popular
+    ranks = [rank_sessions(WithHistory(network, own, popular), half, len(popular)) for own, half in zip(weights, asked.blocks, strict=True)]
     sums = [by_user(one, np.unique(one.users)) for one in ranks]
     return {name: np.concatenate([part[name] for part in sums]) for name in (*JUDGED_BY, "predictions")}
 
@@ -153,13 +175,13 @@ def fit(shares: Sequence[OwnShares], temperature: float) -> np.ndarray:
     return fit_weights(OwnShares(*columns, int(first[-1]))) / temperature
 
 
-def own_shares(scorer: Scorer, block: SessionBlock, n_items: int, most: int) -> OwnShares:
+def own_shares(scorer: Scorer, block: SessionBlock, popular: np.ndarray, most: int) -> OwnShares:
     """Own items of a block's predictions, with shares [temperatures, E]; of every n-th prediction where `most` entries do not hold all."""
-    own = own_items(block)
+    own = own_items(block, popular)
     every = max(1, -(-len(own.items) // most))
     kept = own.prediction % every == 0
     own = OwnItems(own.prediction[kept], own.items[kept], own.features[kept])
-    shares = np.exp(log_shares(scorer, block, own, n_items, TEMPERATURES))
+    shares = np.exp(log_shares(scorer, block, own, len(popular), TEMPERATURES))
     row, step = np.nonzero(block.mask)
     target = own.items == block.items[row, step + 1][own.prediction]
     return OwnShares(own.prediction // every, own.features, shares, target, -(-len(row) // every))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.own_history import popularity
 from jaxrec.data.storage import load_users
 from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
@@ -213,7 +214,8 @@ def _rank(
     """Ranks of the sessions' predictions, with and without the history prior where there is one."""
     prior = any(choice.history)
     blocks = session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), prior and histories)
-    more = {f"{name}_with_history": WithHistory(scorer, choice.history) for name, scorer in scorers.items()} if prior else {}
+    popular = popularity(dataset.item_counts)
+    more = {f"{name}_with_history": WithHistory(scorer, choice.history, popular) for name, scorer in scorers.items()} if prior else {}
     return rank_by_all({**scorers, **more}, blocks, dataset.n_items)
 
 
