@@ -22,7 +22,7 @@ from jaxrec.device.shipped import ExportOptions
 from jaxrec.models.recommender import Model, ModelOptions
 
 ITEMS = 37_000
-HISTORY = (1.0, 0.5, 0.3, 0.2, 1.0, -0.5, -1.0)
+HISTORY = (1.0, 0.5, 0.3, 0.2, 1.0, -0.5, -1.0, -0.5)
 BLOCKS = ExportOptions(train_rows=8, train_steps=8, train_negatives=128)
 CASES = {
     "reference": BLOCKS,

@@ -5,7 +5,8 @@
 
 Each size runs in a process of its own: `launch.personalize` with one epoch, one learning rate, no hold-out and `--keep=metrics`, so that
 what is measured is the streaming and not the disk. `rss_gb_early` and `rss_gb_late` are its resident bytes when a tenth of the chunks and
-when all are finished: what they differ by is what users leave behind. `disk` is the same with the parameters kept, at 1,000 users.
+when all are finished: what they differ by is what users leave behind; `peak_rss_gb` is of the whole command, with the comparison of all
+users' ranks. `disk` is the same with the parameters kept, at 1,000 users.
 """
 
 import os
@@ -51,7 +52,7 @@ def run_case(case: str) -> dict:
         light = Recipe(LossOptions(n_sample=256), OptimizerOptions(), RunOptions(epochs=1, lanes=256, validation_fraction=0.02))
         run_train(load_dataset(folder / "dataset"), folder, ModelOptions(), light)
         (folder / "shop.csv").unlink()
-        seconds, samples = _run(folder, keep)
+        seconds, samples, peak = _run(folder, keep)
         found = read_json(folder / RESULT, "result of `personalize`")
         size = sum(path.stat().st_size for path in (folder / STORE).rglob("*") if path.is_file())
     streaming = samples[len(samples) // 10 :]
@@ -63,15 +64,15 @@ def run_case(case: str) -> dict:
         "users_per_s": found["users_per_s"],
         "rss_gb_early": streaming[0][1],
         "rss_gb_late": streaming[-1][1],
-        "peak_rss_gb": max(gb for _, gb in samples),
+        "peak_rss_gb": peak,
         "store_bytes_per_user": size / max(found["users_in_store"], 1),
         "padding": found["planning"]["padding"],
         "shapes": found["planning"]["shapes"],
     }
 
 
-def _run(folder: Path, keep: str) -> tuple[float, list[tuple[int, float]]]:
-    """(seconds of the whole command, (finished chunks, resident GB) each time another chunk is finished)."""
+def _run(folder: Path, keep: str) -> tuple[float, list[tuple[int, float]], float]:
+    """(seconds of the whole command, (finished chunks, resident GB) each time another chunk is finished, resident GB at most)."""
     command = [
         sys.executable,
         "-m",
@@ -81,16 +82,17 @@ def _run(folder: Path, keep: str) -> tuple[float, list[tuple[int, float]]]:
         f"--keep={keep}",
         *LIGHT,
     ]
-    began, samples = time.perf_counter(), []
+    began, samples, peak = time.perf_counter(), [], 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
-        done = sum(1 for _ in (folder / STORE).glob("chunk-*"))
+        done, resident = sum(1 for _ in (folder / STORE).glob("chunk-*")), _resident_gb(process.pid)
+        peak = max(peak, resident)
         if done and (not samples or done > samples[-1][0]):
-            samples.append((done, _resident_gb(process.pid)))
+            samples.append((done, resident))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"exit status {process.returncode}: {' '.join(command)}")
-    return time.perf_counter() - began, samples
+    return time.perf_counter() - began, samples, peak
 
 
 def _resident_gb(pid: int) -> float:

@@ -29,7 +29,7 @@ from jaxrec.stages.store import Store
 from jaxrec.stages.train import Trained, run_train
 
 OPTIONS = PersonalOptions(personal_n_sample=8, personal_epochs=2, personal_learning_rates=(0.1,))
-PRIOR = (0.5, 0.0, 0.3, 0.0, 0.2, 0.0, 0.1)
+PRIOR = (0.5, 0.0, 0.3, 0.0, 0.2, 0.0, 0.1, -0.2)
 
 
 def stream(users=3, sessions=24, seed=0):

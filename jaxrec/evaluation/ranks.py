@@ -4,7 +4,7 @@ Dimensions: P predictions, `width` items of a slice.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ COUNTED_AT_ONCE = 2**16 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """How many items beat and tie with the target, per prediction.
+    """How many items beat and tie with the target, per prediction; int32, for there are many of them.
 
     Attributes:
       sessions, steps, users: which prediction it is, [P] each: session number, step within it, user index (-1 without users).
@@ -81,20 +81,22 @@ def rank_sessions(scorer: Scorer, blocks: Iterable[SessionBlock], n_items: int) 
 
 def rank_by_all(scorers: Mapping[str, Scorer], blocks: Iterable[SessionBlock], n_items: int) -> dict[str, Ranks]:
     """`rank_sessions` by several scorers, a block after another, so that no more than one has to be in memory."""
-    parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in scorers}
+    places: list[tuple[np.ndarray, ...]] = []
+    counts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in scorers}
     for block in blocks:
+        row, step = np.nonzero(block.mask)
+        places.append((block.sessions[row], step, block.users[row]))
         for name, scorer in scorers.items():
-            parts[name].append(_rank_block(scorer, block, n_items))
-    return {name: _ordered(own) for name, own in parts.items()}
+            counts[name].append(_rank_block(scorer, block, n_items))
+    sessions, steps, users = _columns(places, 3)
+    order = np.lexsort((steps, sessions))
+    where = [column[order] for column in (sessions, steps, users)]  # the same arrays for all scorers
+    return {name: Ranks(*where, *(column[order] for column in _columns(own, 2))) for name, own in counts.items()}
 
 
-def _ordered(parts: list[tuple[np.ndarray, ...]]) -> Ranks:
-    if not parts:
-        nothing = np.zeros(0, np.int64)
-        return Ranks(nothing, nothing, nothing, nothing, nothing)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    order = np.lexsort((columns[1], columns[0]))
-    return Ranks(*(column[order] for column in columns))
+def _columns(parts: Sequence[tuple[np.ndarray, ...]], number: int) -> list[np.ndarray]:
+    nothing = np.zeros(0, np.int32)
+    return [np.concatenate([nothing, *(part[i] for part in parts)], dtype=np.int32, casting="same_kind") for i in range(number)]
 
 
 def changed(before: Ranks, after: Ranks) -> float:
@@ -107,12 +109,12 @@ def changed(before: Ranks, after: Ranks) -> float:
     return float((before.greater != after.greater).mean()) if len(before.greater) else 0.0
 
 
-def _rank_block(scorer: Scorer, block: SessionBlock, n_items: int) -> tuple[np.ndarray, ...]:
+def _rank_block(scorer: Scorer, block: SessionBlock, n_items: int) -> tuple[np.ndarray, np.ndarray]:
     row, step = block.predictions()
     greater, equal = _count_items(scorer, scorer.encode(block), block.items[row, step + 1], n_items, block.mask.size)
-    row, step = np.nonzero(block.mask)
+    size = np.count_nonzero(block.mask)
     # The target ties with itself, unless it is not a number: then it beats nothing and ties with nothing.
-    return block.sessions[row], step, block.users[row], greater[: len(row)], np.maximum(equal[: len(row)] - 1, 0)
+    return greater[:size], np.maximum(equal[:size] - 1, 0)
 
 
 def _count_items(scorer: Scorer, encoded: Any, targets: np.ndarray, n_items: int, most: int) -> tuple[np.ndarray, np.ndarray]:

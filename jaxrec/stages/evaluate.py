@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.own_history import popularity
@@ -120,7 +118,7 @@ def _measure(
         ranks = ranked(scorer)
         more = {"ranks_changed": changed(exact, ranks)}
     if leads():
-        write_ranks(ranks_file(workdir, name), {name: _small(ranks)})
+        write_ranks(ranks_file(workdir, name), {name: ranks})
     counts = recommended(scorer, blocks_for(scorer, dataset, spread(dataset, test, options.listed_predictions)), dataset.n_items)
     totals = cluster_sums(ranks, options.ties)
     return {
@@ -131,10 +129,6 @@ def _measure(
         "ci95": ci95(totals),
         "groups": by_group(dataset, ranks, options.ties),
     }
-
-
-def _small(ranks: Ranks) -> Ranks:
-    return Ranks(**{name: column.astype(np.int32) for name, column in vars(ranks).items()})
 
 
 def scorer(name: str, dataset: Dataset, workdir: Path, trained: Trained | None = None) -> Scorer:
