@@ -6,7 +6,8 @@
 `reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters; `rsc15_bpr_max`: with its bpr-max ones for RetailRocket, as the
 official implementation was run; `diginetica_...`: the newest quarter of Diginetica, 5 epochs, the same way. `..._default`: a log without a
 preset; `..._own`: with our own, as many epochs as validation says. `taobao_default`: taobao categories; its recall@20 is that of the global
-model, after_recall@20 that of what devices would ship.
+model, after_recall@20 that of what devices would ship. `taobao_updates`: the same, devices fine-tuning again after every 50 events of the
+test; more rows tell what was predicted after so many updates.
 """
 
 import json
@@ -42,11 +43,12 @@ CASES = {
     "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
     "diginetica_own": ("diginetica_quarter", "jaxrec_diginetica", (preset("jaxrec_diginetica"), *DIGINETICA[:2])),
     "taobao_default": ("taobao categories", "none", TAOBAO),
+    "taobao_updates": ("taobao categories", "none", (*TAOBAO, "--update_every=50")),
 }
 
 
-def run_case(case: str, data: Path, seed: int) -> dict:
-    """The whole experiment; a row of the results."""
+def run_case(case: str, data: Path, seed: int) -> list[dict]:
+    """The whole experiment; rows of the results."""
     log, preset_name, arguments = CASES[case]
     with tempfile.TemporaryDirectory() as workdir:
         given = [argument.format(data=data) for argument in arguments]
@@ -54,16 +56,26 @@ def run_case(case: str, data: Path, seed: int) -> dict:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         report = json.loads((Path(workdir) / "report.json").read_text(encoding="utf-8"))
     found, personal = report["global"], report["personal"]
-    row = {"case": case, "data": log, "preset": preset_name, "seed": seed, "recall@20": found["recall@20"], "mrr@20": found["mrr@20"]}
-    row |= {"predictions": found["predictions"], "train_events_per_s": found["train_events_per_s"]}
-    return row | ({} if personal is None else _personal(personal))
+    run = {"case": case, "data": log, "preset": preset_name, "seed": seed}
+    figures = {name: found[name] for name in ("recall@20", "mrr@20", "predictions", "train_events_per_s")}
+    if personal is None:
+        return [run | figures]
+    return [run | figures | _personal(personal), *(run | _updated(one) for one in personal.get("cadence", ()))]
 
 
 def _personal(personal: dict) -> dict:
     baseline = personal["baselines"]["markov_user_history"]
     named = {"fine_tuned": personal["fine_tuned"], "after": personal["after"], "markov_user_history": baseline}
-    figures = {f"{name}_{metric}": values[metric] for name, values in named.items() for metric in ("recall@20", "mrr@20")}
-    return figures | {"users_worse": personal["users_worse"], "users_per_s": personal["users_per_s"]}
+    return _columns(named) | {"users_worse": personal["users_worse"], "users_per_s": personal["users_per_s"]}
+
+
+def _updated(one: dict) -> dict:
+    rankers = ("before", "fixed", "updated", "fixed_with_history", "updated_with_history")
+    return {"updates": one["updates"], "predictions": one["predictions"]} | _columns({name: one[name] for name in rankers})
+
+
+def _columns(rankers: dict[str, dict]) -> dict:
+    return {f"{name}_{metric}": values[metric] for name, values in rankers.items() for metric in ("recall@20", "mrr@20")}
 
 
 def main() -> None:
@@ -71,8 +83,8 @@ def main() -> None:
     flags.add_argument("--data", type=Path, required=True, help="folder of the published logs")
     given = flags.parse_args()
     seeds = (0,) if given.quick else (0, 1, 2)
-    rows = [run_case(case, given.data, seed) for case in ([given.case] if given.case else CASES) for seed in seeds]
-    record(given, "accuracy", rows)
+    cases = [given.case] if given.case else CASES
+    record(given, "accuracy", [row for case in cases for seed in seeds for row in run_case(case, given.data, seed)])
 
 
 if __name__ == "__main__":

@@ -65,10 +65,12 @@ class DeviceModel:
       hidden: state of each layer after the clicks of the running session, by name.
       known: what the device knows of its items: `weights` to draw negatives by, [M]; `items`, their numbers in ascending order, [M], where
         these are not all; `rows.*` where they are streamed. Empty until rows that are streamed are received.
+      drawn: running sums of the weights, [M].
     """
 
     def __init__(self, interpreter: Any, manifest: Mapping[str, Any], state: dict[str, np.ndarray], known: dict[str, np.ndarray]):
-        self.manifest, self.state, self.known = manifest, state, known
+        self.manifest, self.state = manifest, state
+        self._know(known)
         self.runners = {name: interpreter.get_signature_runner(name) for name in manifest["signatures"]}
         self.hidden: dict[str, np.ndarray] = {}
         self.new_session()
@@ -104,7 +106,7 @@ class DeviceModel:
         check_inputs(path, {name: array for name, array in found.items() if name.startswith(rows)}, self.manifest, "recommend", rows)
         if "items" not in found or "weights" not in found or len(found["items"]) != len(found["weights"]):
             raise InputError(f"{path}: expected the numbers of the items and as many weights; got {', '.join(found)}")
-        self.known = found
+        self._know(found)
 
     def recommend(
         self, context: Sequence[int], candidates: Sequence[int], past: Past = NOTHING, exclude_seen: bool = False
@@ -214,9 +216,9 @@ class DeviceModel:
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """Negatives of one update, as the model numbers items, [n] int32."""
-        total = np.cumsum(self._known("weights"), dtype=np.float64)
-        places = np.searchsorted(total, generator.random(self._shape("train", "negatives")[0]) * total[-1], side="right")
-        return np.minimum(places, len(total) - 1).astype(np.int32)
+        self._known("weights")
+        places = np.searchsorted(self.drawn, generator.random(self._shape("train", "negatives")[0]) * self.drawn[-1], side="right")
+        return np.minimum(places, len(self.drawn) - 1).astype(np.int32)
 
     def save(self, path: str | Path) -> None:
         """Write the personal parameters and the optimizer's state, whole or not at all."""
@@ -274,6 +276,9 @@ class DeviceModel:
         known = self._known("items")
         place = np.searchsorted(known, items).clip(max=len(known) - 1)
         return np.where(known[place] == items, place, -1)
+
+    def _know(self, known: dict[str, np.ndarray]) -> None:
+        self.known, self.drawn = known, np.cumsum(known.get("weights", ()), dtype=np.float64)
 
     def _known(self, name: str) -> np.ndarray:
         if name not in self.known:
