@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks.recording import parser, record
+from jaxrec.data.own_history import popularity
 from jaxrec.device.export import Contents, export
 from jaxrec.device.measure import MeasureOptions, measure
 from jaxrec.device.shipped import ExportOptions
@@ -41,7 +42,10 @@ PUBLISHED = {"case": "update over 50 interactions", "peer": "cloud-client system
 def run_case(case: str, precision: str, calls: int) -> dict:
     """Export and measure one case; a row of the results."""
     model = Model(ModelOptions(units=(100,), embedding_dim=64), ITEMS)
-    contents = Contents(model, model.init(jax.random.key(0)), np.ones(ITEMS), np.zeros(ITEMS), HISTORY)
+    counts = np.random.default_rng(0).integers(1, 1000, ITEMS)
+    # Columns that are equal would be stored as one.
+    params = model.init(jax.random.key(0)) | {"item_bias": np.log(counts).astype(np.float32)}
+    contents = Contents(model, params, np.sqrt(counts), popularity(counts), HISTORY)
     with tempfile.TemporaryDirectory() as folder:
         export(contents, dataclasses.replace(CASES[case], precision=precision), Path(folder))
         found = measure(Path(folder), MeasureOptions(measure_calls=calls, measure_threads=(1,)))

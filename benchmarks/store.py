@@ -9,7 +9,6 @@ when all are finished: what they differ by is what users leave behind; `peak_rss
 users' ranks. `disk` is the same with the parameters kept, at 1,000 users.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -85,8 +84,8 @@ def _run(folder: Path, keep: str) -> tuple[float, list[tuple[int, float]], float
     began, samples, peak = time.perf_counter(), [], 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
-        done, resident = sum(1 for _ in (folder / STORE).glob("chunk-*")), _resident_gb(process.pid)
-        peak = max(peak, resident)
+        done, (resident, most) = sum(1 for _ in (folder / STORE).glob("chunk-*")), _resident_gb(process.pid)
+        peak = max(peak, most)
         if done and (not samples or done > samples[-1][0]):
             samples.append((done, resident))
         time.sleep(0.1)
@@ -95,9 +94,11 @@ def _run(folder: Path, keep: str) -> tuple[float, list[tuple[int, float]], float
     return time.perf_counter() - began, samples, peak
 
 
-def _resident_gb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+def _resident_gb(pid: int) -> tuple[float, float]:
+    """Now and at most so far; zeros of a process that has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}
+    return kilobytes.get("VmRSS:", 0) / 1e6, kilobytes.get("VmHWM:", 0) / 1e6
 
 
 def main() -> None:

@@ -65,6 +65,10 @@ CASES = {
 }
 
 
+TURNS = (*["reference"] * 5, "units512", *["items10k", "items4m"] * 3, *list(CASES)[4:])
+"""Cases in the order in which they are run: those that a bound is about several times, and in turn where two are compared."""
+
+
 def options_of(case: Case) -> tuple[ModelOptions, Recipe]:
     """The options that a case trains with: its preset's, then its own."""
     return read_options([*preset_lines(case.preset), *case.changes])
@@ -159,10 +163,9 @@ def main() -> None:
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
         print("benchmarks.torch_loop is left out: PyTorch is not installed (pip install jaxrec[bench])")
-    updates, rows = 1000 if given.quick else 4000, []
-    for name in [given.case] if given.case else CASES:
-        for _ in range(1 if given.quick or name != "reference" else 5):
-            rows += in_turn(name, updates, torch, given.peer_program)
+    updates, turns = (1000, tuple(CASES)) if given.quick else (4000, TURNS)
+    turns = [name for name in turns if given.case in (None, name)]
+    rows = [row for name in turns for row in in_turn(name, updates, torch, given.peer_program)]
     record(given, "train_throughput", rows)
 
 

@@ -39,12 +39,12 @@ def test_only_built_in_operations_and_no_loop(name, precision):
 def test_a_table_is_stored_once_however_many_signatures_read_it(precision, per_row):
     def size(items):
         model = Model(ModelOptions(units=(4,), embedding_dim=16), items)
-        column = np.arange(items)
-        shipped, personal = ship(model, model.init(jax.random.key(0)), column, column, Rule(in_batch=False), (1.0,) * 8, precision)
+        offsets, popular = np.arange(items), -np.arange(items)  # equal columns would be stored as one
+        shipped, personal = ship(model, model.init(jax.random.key(0)), offsets, popular, Rule(in_batch=False), (1.0,) * 8, precision)
         return len(convert.to_tflite(signatures(shipped, personal, dataclasses.replace(OPTIONS, context_length=1, train_steps=1))))
 
-    # Beside its row, an item has a bias and an offset. Each is stored once, so bytes grow by exactly that.
-    assert abs(size(3000) - size(1000) - 2000 * (per_row + 4 + 4)) < 2000
+    # Beside its row, an item has a bias, an offset and its popularity. Each is stored once, so bytes grow by exactly that.
+    assert abs(size(3000) - size(1000) - 2000 * (per_row + 4 + 4 + 4)) < 2000
 
 
 def test_without_the_converter_the_error_says_what_to_install(monkeypatch):

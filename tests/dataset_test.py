@@ -42,6 +42,7 @@ def test_periods_and_sessions_are_ranges():
     assert [dataset.period(name) for name in ("global", "personal", "test")] == [range(0, 1), range(1, 1), range(1, 3)]
     assert [dataset.session(s).tolist() for s in range(dataset.n_sessions)] == [[4, 5], [6], [7, 8]]
     assert dataset.n_items == 9
+    assert [np.flatnonzero(dataset.counts_before(s)).tolist() for s in range(4)] == [[], [4, 5], [4, 5, 6], [4, 5, 6, 7, 8]]
 
 
 def test_loaded_is_written(folder):

@@ -38,7 +38,7 @@ def test_shares_are_the_softmax_over_the_whole_catalogue(monkeypatch, at_once):
     sessions = np.random.default_rng(0).integers(0, ITEMS, (8, 6)).tolist()
     scorer = GlobalScorer(model, params | {"item_bias": jax.random.normal(jax.random.key(0), (ITEMS,))})
     for block in session_blocks(dataset_of(sessions, [0, 1] * 4, n_items=ITEMS), range(8), predictions=16):
-        own = own_items(block)
+        own = own_items(block, None)
         scores = np.asarray(scorer.scores(scorer.encode(block), 0, ITEMS), np.float64)
         for temperature, found in zip((0.5, 2.0), log_shares(scorer, block, own, ITEMS, (0.5, 2.0)), strict=True):
             raised = np.exp(temperature * scores)

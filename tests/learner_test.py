@@ -70,6 +70,15 @@ def test_one_long_session_is_judged_by_its_last_clicks():
     assert update.kept and update.after < update.before
 
 
+def test_where_nothing_can_be_trained_the_sessions_are_kept(tmp_path):
+    device = DeviceModel.load(exported("dense", baked=True))
+    first, second = Learner(device, sessions=[[1, 2, 3]]), Learner(device)
+    first.click(4)
+    first.save(tmp_path / "me.npz")
+    second.restore(tmp_path / "me.npz")
+    assert (second.sessions, second.running) == ([[1, 2, 3]], [4])
+
+
 def test_saved_in_the_middle_of_a_session_goes_on_as_if_uninterrupted(tmp_path):
     log = np.random.default_rng(0).integers(0, ITEMS, (8, 4)).tolist()
     whole, stopped = learner(learning_rate=0.1), learner(learning_rate=0.1)

@@ -82,6 +82,6 @@ def test_later_clicks_and_sessions_do_not_reach_a_prediction(step):
 
 def test_added_entries_belong_to_no_prediction_and_have_no_features():
     (block,) = session_blocks(dataset_of([[A, B, C, D]], [0], n_items=4), [0], predictions=4)
-    own, filled = own_items(block), filled_up(own_items(block))
+    own, filled = own_items(block, None), filled_up(own_items(block, None))
     assert (len(own.items), len(filled.items)) == (6, 8)
     assert (filled.prediction[6:] >= block.mask.size).all() and not filled.features[6:].any()

@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import PERIODS
+from jaxrec.data.own_history import past_of, popularity
 from jaxrec.data.storage import load_dataset
 from jaxrec.device.runtime import DeviceModel
 from jaxrec.report.account import commands
+from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.stages.evaluate import scorer
 from jaxrec.stages.train import load_trained
 
@@ -108,6 +111,22 @@ def test_the_shipped_file_gives_the_user_vectors_that_were_evaluated(workdir):
         np.arange(len(session) - 1) == 0,
     )[0][-1]
     np.testing.assert_allclose(found.user_vector, encoded, atol=1e-5)
+
+
+def test_the_shipped_file_ranks_with_own_history_as_was_evaluated(workdir, report):
+    dataset, history = load_dataset(workdir / "dataset"), report["personal"]["history"]
+    assert any(history)
+    trained, candidates = load_trained(workdir, dataset), np.arange(100)
+    ranker = WithHistory(GlobalScorer(trained.model, trained.params), history, popularity(dataset.item_counts))
+    device = DeviceModel.load(workdir / "device")
+    for number in dataset.period("test")[:5]:
+        (block,) = session_blocks(dataset, [number], predictions=1)
+        scores = np.asarray(ranker.scores(ranker.encode(block), 0, dataset.n_items))[block.mask.sum() - 1, candidates]
+        earlier = Histories(dataset).sessions_of(dataset.users[number], number)
+        past = past_of([dataset.session(one) for one in earlier])
+        found = device.recommend(dataset.session(number)[:-1], candidates, past)
+        assert len(earlier) and len(past.items)
+        np.testing.assert_allclose(found.scores, -np.sort(-scores)[: len(found.scores)], atol=1e-4)
 
 
 def test_what_devices_ship_can_be_evaluated_from_the_store(workdir, report):

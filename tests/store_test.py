@@ -26,7 +26,7 @@ from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOpt
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions, run_candidates
 from jaxrec.stages.evaluate import run_evaluate
-from jaxrec.stages.personalize import STORE, run_personalize
+from jaxrec.stages.personalize import HISTORY, RESULT, STORE, run_personalize
 from jaxrec.stages.store import (
     RANKS,
     STARTED,
@@ -196,6 +196,17 @@ def test_what_ships_is_what_the_store_holds(trained, whole):
         run_personalize(dataset, folder, old)
 
 
+def test_a_prior_of_other_features_is_refused_and_can_be_replaced(trained, whole, tmp_path):
+    dataset, workdir = trained[0], workdir_like(trained, tmp_path / "old")
+    assert len(whole["inputs"][HISTORY].split(", ")) == len(whole["history"])
+    written = {**whole, "history": whole["history"][:-1], "inputs": {**whole["inputs"], HISTORY: "own"}}
+    write_json(workdir / RESULT, written)
+    with pytest.raises(InputError, match=r"expected weights of own, .*--overwrite"):
+        run_evaluate(dataset, workdir, ("personal",))
+    with pytest.raises(InputError, match=r"features of the history prior: 'own' there, 'own, .* now.*--overwrite"):
+        run_personalize(dataset, workdir, PERSONAL)
+
+
 def test_nobody_is_worse_off_where_no_device_takes_its_own_model(trained, tmp_path):
     dataset, _ = trained
     workdir = workdir_like(trained, tmp_path / "careful")
@@ -283,17 +294,21 @@ def test_a_diverging_rate_harms_nobody(trained, tmp_path):
     assert np.isfinite(found["after"]["mrr@20"])
 
 
-def workdir_with_all(trained, folder):
-    """Personalised with updates on the way, against all items."""
-    workdir = workdir_like(trained, folder / "all")
-    run_personalize(trained[0], workdir, dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, update_every=4)))
-    return workdir
+def updated(trained, workdir, negatives):
+    """Ranks after updates on the way, by devices that decide alone."""
+    run = dataclasses.replace(PERSONAL.run, personal_negatives=negatives, update_every=4)
+    run_candidates(trained[0], workdir, CandidateOptions(candidates_per_user=(5,)))
+    run_personalize(trained[0], workdir, PersonalRecipe(PERSONAL.training, ALONE, run))
+    return read_ranks(next((workdir / STORE / "cadence").rglob("*.npz")))["updated"]
+
+
+ALONE = ChoiceOptions(validation_users=10, holdout_margin=0.0)
 
 
 def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_path):
     dataset, folder = trained
-    workdir = workdir_like(trained, tmp_path / "candidates")
-    with_candidates = dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, personal_negatives="candidates", update_every=4))
+    workdir = workdir_like(trained, tmp_path / "chosen")
+    with_candidates = dataclasses.replace(PERSONAL, run=dataclasses.replace(PERSONAL.run, personal_negatives="candidates"))
     with pytest.raises(InputError, match=r"candidates/metrics.json: expected a result of `candidates`"):
         run_personalize(dataset, workdir, with_candidates)
     run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(5,)))
@@ -303,9 +318,8 @@ def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_pa
     (kernel_here, users_here), (kernel_there, users_there) = ([np.load(at / path) for path in kernel] for at in (workdir, folder))
     np.testing.assert_array_equal(users_here, users_there)
     assert (kernel_here != kernel_there).any(), "and so do devices"
-    ranks = {at: read_ranks(next((at / STORE / "cadence").rglob("*.npz"))) for at in (workdir, workdir_with_all(trained, tmp_path))}
-    here, there = ranks.values()
-    assert (here["updated"].greater != there["updated"].greater).any(), "and their updates"
+    here, there = (updated(trained, workdir_like(trained, tmp_path / negatives), negatives) for negatives in ("candidates", "all"))
+    assert (here.greater != there.greater).any(), "and their updates"
     run_candidates(dataset, workdir, CandidateOptions(candidates_per_user=(4,)), overwrite=True)
     with pytest.raises(InputError, match=r"the candidates: .* there, .* now"):
         run_personalize(dataset, workdir, with_candidates)

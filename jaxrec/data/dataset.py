@@ -71,6 +71,10 @@ class Dataset:
         """Item indices of one session, [events of the session]."""
         return self.items[self.offsets[number] : self.offsets[number + 1]]
 
+    def counts_before(self, number: int) -> np.ndarray:
+        """Events of every item in the sessions before a session, [items] int64."""
+        return np.bincount(self.items[: self.offsets[number]], minlength=self.n_items)
+
     def of_behaviors(self, names: Collection[str], option: str = "train_behaviors") -> np.ndarray:
         """Which events have one of the named behaviours, [events] bool.
 

@@ -49,10 +49,10 @@ def popularity(counts: np.ndarray) -> np.ndarray:
     array([0.33, 0.67, 1.  , 2.  ], dtype=float32)
     """
     clicks = np.asarray(counts, np.float64) + 1
-    return np.log(clicks / clicks.mean()).astype(np.float32)
+    return np.log(clicks / clicks.sum() * len(clicks)).astype(np.float32)
 
 
-def own_items(block: SessionBlock, popular: np.ndarray | None = None) -> OwnItems:
+def own_items(block: SessionBlock, popular: np.ndarray | None) -> OwnItems:
     """What the user clicked before the session and in it, up to and with the click that each prediction reads.
 
     Args:

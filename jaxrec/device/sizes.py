@@ -43,7 +43,7 @@ def sizes(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def candidate_bytes(precision: str, dim: int) -> int:
-    """What sending one candidate takes: its index, bias and item row."""
+    """What sending one candidate takes: its index, bias and item row; to train and with the history prior three numbers more."""
     return 2 * NUMBER + ROW_BYTES[precision](dim)
 
 

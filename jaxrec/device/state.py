@@ -98,6 +98,8 @@ def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]
 
 def state_in(path: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """What `read_state` gives of a file's arrays that were read already."""
+    if "train" not in manifest["signatures"]:
+        return {}
     found = {name: array for name, array in arrays.items() if name.startswith(STATE)}
     check_inputs(path, found, manifest, "train", STATE)
     return found

@@ -52,7 +52,7 @@ class WithinCandidates:
 
     def encode(self, block: SessionBlock) -> Any:
         users = block.users[block.predictions()[0]]
-        own, listed = filled_up(own_items(block)), np.where(users[:, np.newaxis] < 0, -1, self.lists[users])
+        own, listed = filled_up(own_items(block, None)), np.where(users[:, np.newaxis] < 0, -1, self.lists[users])
         return self.base.encode(block), listed, own.prediction, own.items
 
     def scores(self, encoded: Any, start: int, stop: int) -> jax.Array:
@@ -70,7 +70,7 @@ def targets_of(blocks: Iterable[SessionBlock]) -> Targets:
 
 def _targets(block: SessionBlock) -> Targets:
     row, step = np.nonzero(block.mask)
-    items, own = block.items[row, step + 1], own_items(block)
+    items, own = block.items[row, step + 1], own_items(block, None)
     clicked = np.zeros(len(row), bool)
     clicked[own.prediction[own.items == items[own.prediction]]] = True
     return Targets(block.sessions[row], step, block.users[row], items, clicked)

@@ -3,8 +3,8 @@
     score(i) + w . f(i)    for items that the user clicked before,    score(i)    for all others
 
 so that, where scores are log-probabilities, P(i) is proportional to P_network(i) exp(w . f(i)); f are the features of
-`jaxrec.data.own_history`. What a user returns to is the strongest single sign of the next click, and no network of this size holds it;
-where nobody returns, the weights push own items down.
+`jaxrec.data.own_history`, counts of own clicks and how popular the item is with everybody. What a user returns to is the strongest single
+sign of the next click, and no network of this size holds it; where nobody returns, the weights push own items down.
 """
 
 import jax

@@ -88,13 +88,8 @@ def choose(job: PersonalRun) -> Choice:
     sessions = np.arange(trained.validation_start, dataset.period("global").stop)
     sessions = sessions[np.isin(dataset.users[sessions], users)]
     plain = GlobalScorer(trained.model, trained.selection)
-    popular = popularity(_counts(dataset, trained))
+    popular = popularity(dataset.counts_before(trained.validation_start))
     return choice._replace(learnt=learn_history(dataset, plain, tuned, sessions, popular, recipe.choice.history_prior))
-
-
-def _counts(dataset: Dataset, trained: Trained) -> np.ndarray:
-    """Clicks on each item before the validation sessions, [items]."""
-    return np.bincount(dataset.items[: dataset.offsets[trained.validation_start]], minlength=dataset.n_items)
 
 
 def _returning(dataset: Dataset, trained: Trained, recipe: PersonalRecipe) -> np.ndarray:
@@ -139,7 +134,7 @@ def _fit(job: PersonalRun, users: np.ndarray, advice: Advice, before: int) -> li
     """Users by chunk, fine-tuned on their sessions before number `before`, of which those of validation are held out."""
     dataset, trained, recipe = job.dataset, job.trained, job.recipe
     shared, start = trained.model.split(trained.selection)
-    counts = _counts(dataset, trained)
+    counts = dataset.counts_before(trained.validation_start)
     source, shape = personal_sampler(counts, recipe.training), (recipe.run.block_rows, recipe.run.block_steps)
     plan = plan_users(dataset, users, 0, before, *shape, 0.0, recipe.run.users_at_once, trained.validation_start, SHAPES)
     fit = (trained.model, recipe.training, recipe.choice, shared, start, source, advice)

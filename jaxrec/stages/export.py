@@ -147,12 +147,12 @@ def _contents(dataset: Dataset, workdir: Path, trained: Trained, options: Export
     contents = Contents(
         trained.model,
         trained.params,
-        drawn_weights(dataset.item_counts, training),
-        popularity(dataset.item_counts),
-        tuple(choice["history"]),
-        training.rule,
-        {name: choice[name] for name in NO_ADVICE},
-        dataset.folder / VOCABULARY,
+        weights=drawn_weights(dataset.item_counts, training),
+        popular=popularity(dataset.item_counts),
+        history=tuple(choice["history"]),
+        rule=training.rule,
+        advice={name: choice[name] for name in NO_ADVICE},
+        vocabulary=dataset.folder / VOCABULARY,
         clicks=np.asarray(dataset.items[max(last - CLICKS, 0) : last]),
     )
     return contents, options.sized_as(training, run)

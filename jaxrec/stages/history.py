@@ -144,8 +144,21 @@ def _best_prior(network: Scorer, asked: Asked, without: dict):
         return tuple(map(float, trial["share"] * whole + trial["shift"] * GATE))
 
     trials = [attempt(temperature, 1.0, 0.0) for temperature in TEMPERATURES]
-    leading = [trial["temperature"] for trial in sorted(trials, key=_net_gain, reverse=True) if _is_clear(trial)][:CHANGED]
+    leading = temperatures_to_change(trials)
     return trials + [attempt(temperature, *change) for temperature in leading for change in CHANGES], history
+
+
+def temperatures_to_change(trials: Sequence[dict]) -> list[float]:
+    """Those that gain most; behind them those whose clear gain costs a metric, because a weaker prior may keep both.
+
+    >>> clear = {"gain": 0.5, "gain_error": 0.1, "falls": False, "users_worse": 0.0}
+    >>> temperatures_to_change([clear | {"temperature": 1.0, "falls": True}, clear | {"temperature": 0.5, "users_worse": 0.1}])
+    [0.5, 1.0]
+    >>> temperatures_to_change([clear | {"temperature": 1.0, "gain": 0.1}])
+    []
+    """
+    worthy = [trial for trial in trials if _worth(trial) > 0 or (_is_clear(trial) and trial["falls"])]
+    return [trial["temperature"] for trial in sorted(worthy, key=lambda trial: (_worth(trial), _net_gain(trial)), reverse=True)][:CHANGED]
 
 
 def _worth(trial: dict) -> float:

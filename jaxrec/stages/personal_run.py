@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.own_history import popularity
 from jaxrec.data.user_blocks import UserEvents, knowing
 from jaxrec.learning.mesh import sharding
 from jaxrec.learning.personal_recipe import PersonalRecipe
@@ -35,6 +36,11 @@ class PersonalRun:
     @cached_property
     def histories(self) -> Histories:
         return Histories(self.dataset)
+
+    @cached_property
+    def popular(self) -> np.ndarray:
+        """Popularity of all items, for the history prior, [items]."""
+        return popularity(self.dataset.item_counts)
 
     def split(self) -> tuple[Params, Params]:
         """(shared, personal) parts of the global model, on all devices of the mesh."""

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.own_history import popularity
+from jaxrec.data.own_history import FEATURES
 from jaxrec.data.storage import load_users
 from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
@@ -61,6 +61,7 @@ log = logging.getLogger("jaxrec")
 
 RESULT = Path("personal/metrics.json")
 STORE = Path("personal/store")
+HISTORY = "features of the history prior"
 COMPARED = ("markov", "user_history", "markov_user_history")
 """Baselines that a personal model has to beat."""
 SHOWN = ("before", "before_with_history", "fine_tuned", "fine_tuned_with_history", "after")
@@ -84,7 +85,7 @@ def run_personalize(
       mesh: devices of this process that share the users of a chunk.
     """
     trained = load_trained(workdir, dataset).trains(recipe.training.trainable, recipe.training.adapter_rank)
-    inputs, candidates = {"dataset": fingerprint(dataset), "model": trained.fingerprint}, None
+    inputs, candidates = {"dataset": fingerprint(dataset), "model": trained.fingerprint, HISTORY: ", ".join(FEATURES)}, None
     if recipe.run.personal_negatives == "candidates" and dataset.n_users:
         candidates = load_candidates(workdir, dataset)
         inputs["candidates"] = sha256(workdir / CANDIDATES)
@@ -114,11 +115,13 @@ def load_personal(workdir: Path, trained: Trained) -> dict:
     """What `run_personalize` wrote, for this global model.
 
     Raises:
-      InputError: it did not run, or started from another global model.
+      InputError: it did not run, started from another global model, or knew other features of own items.
     """
     result = read_json(workdir / RESULT, "result of `personalize`")
     if result["inputs"]["model"] != trained.fingerprint:
         raise InputError(f"{workdir / RESULT}: expected personal models of the global model in {workdir}; they started from another one")
+    if len(result.get("history", FEATURES)) != len(FEATURES):
+        raise InputError(f"{workdir / RESULT}: expected weights of {', '.join(FEATURES)}; personalize again, with --overwrite")
     return result
 
 
@@ -136,7 +139,7 @@ def _personalize(job: PersonalRun, workdir: Path, references: Mapping[str, Score
     wait_for_all("all users are fine-tuned")
     folders = [chunk_folder(workdir / STORE, number) for number in range(len(plan))]
     stored = [read_chunk(folder) for folder in folders]
-    ranks = _ranks(dataset, trained, choice, stored, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
+    ranks = _ranks(job, choice, stored, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
     table = _user_table(dataset, stored, ranks)
     if leads():
         finish_store(workdir / STORE, dataset.n_users, dict(enumerate(one.users for one in stored)))
@@ -156,7 +159,7 @@ def _cadence(job: PersonalRun, store: Path, choice: Choice, stored: list[Stored]
     devices = devices_of(stored, choice, open_store(store, trained.model.split(trained.params)[1]))
 
     def rank(part: Dataset, scorer: Scorer, sessions: np.ndarray) -> dict[str, Ranks]:
-        return _rank(part, {"updated": scorer}, choice, sessions)
+        return _rank(part, {"updated": scorer}, choice, job.popular, sessions)
 
     updated, before = follow(job, devices, rank), ranks["before"]
     done = updates_before(dataset, job.recipe.run.update_every)[before.sessions - dataset.period("test").start]
@@ -203,18 +206,22 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
             result = result._replace(params=as_kept(recipe.run.keep, start, result.params), improved=improved)
             scorer = stack_users(trained.model, shared, start, [(users, result.params)], dataset.n_users)
             sessions, _ = histories.sessions_of_each(users, test.start, test.stop)
-            ranks = _rank(dataset, {"fine_tuned": scorer}, choice, np.sort(sessions), histories)
+            ranks = _rank(dataset, {"fine_tuned": scorer}, choice, job.popular, np.sort(sessions), histories)
             write_chunk(chunk_folder(store, number), recipe.run.keep, start, users, result, ranks, seconds)
             bar.update(len(users))
 
 
 def _rank(
-    dataset: Dataset, scorers: Mapping[str, Scorer], choice: Choice, sessions: np.ndarray, histories: Histories | bool = True
+    dataset: Dataset,
+    scorers: Mapping[str, Scorer],
+    choice: Choice,
+    popular: np.ndarray,
+    sessions: np.ndarray,
+    histories: Histories | bool = True,
 ) -> dict[str, Ranks]:
     """Ranks of the sessions' predictions, with and without the history prior where there is one."""
     prior = any(choice.history)
     blocks = session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), prior and histories)
-    popular = popularity(dataset.item_counts)
     more = {f"{name}_with_history": WithHistory(scorer, choice.history, popular) for name, scorer in scorers.items()} if prior else {}
     return rank_by_all({**scorers, **more}, blocks, dataset.n_items)
 
@@ -225,9 +232,10 @@ def _test_sessions(dataset: Dataset) -> np.ndarray:
     return test.start + np.flatnonzero(dataset.users[test.start : test.stop] >= 0)
 
 
-def _ranks(dataset: Dataset, trained: Trained, choice: Choice, stored: list[Stored], own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
+def _ranks(job: PersonalRun, choice: Choice, stored: list[Stored], own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
     """Ranks of all users' test predictions by every ranker of `SHOWN`; `own` are those of the personal models, chunk by chunk."""
-    found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, _test_sessions(dataset))
+    dataset, trained = job.dataset, job.trained
+    found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, job.popular, _test_sessions(dataset))
     before = found["before"]
     history = found.get("before_with_history", before)
     tuned, with_history = _copy(before), _copy(history)
