@@ -131,7 +131,7 @@ def fake_personal(log: pd.DataFrame) -> dict:
         "baselines": {name: {"recall@20": value, "mrr@20": value * 0.4} for name, value in baselines.items()},
         "old_users": fake_gain(log[log["own_events"] > 0]),
         "new_users": fake_gain(log[log["own_events"] == 0]),
-        **{"learning_rate": 0.01, "epochs": 2, "fine_tuned_is_used": True, "history": [1.75, -0.29, 1.45, -0.04, 0.5, -0.08, -0.16]},
+        **{"learning_rate": 0.01, "epochs": 2, "fine_tuned_is_used": True, "history": [1.75, -0.29, 1.45, -0.04, 0.5, -0.08, -0.16, -0.3]},
         "trials": [{"learning_rate": 0.01, "epochs": epochs, "fall_of_loss": 0.02 * epochs, "error": 0.004} for epochs in (1, 2)],
         "planning": {"shapes": 6, "users": 390, "steps_read": 70_000, "steps": 100_000, "padding": 0.3},
         "seconds": 12.0,

@@ -1,5 +1,7 @@
 """What devices are told before they choose for themselves, learnt inside the global period without a look at later ones.
 
+Validation rehearses the test: the last part of the global period stands for it, as a dataset of its own (`jaxrec.data.subset.rehearsal`).
+
 The model that has not seen the last part of the global period is fine-tuned on users' sessions before it and judged on those in it:
 which learning rate and how many epochs help other users, by how much, and what own clicks say beside the network. Where negatives are
 candidates, these alone were picked by later events too, all of them before the test period.
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.own_history import popularity
+from jaxrec.data.subset import rehearsal
 from jaxrec.data.user_blocks import plan_users, user_events
 from jaxrec.evaluation.networks import GlobalScorer, PersonalScorer, stack_users
 from jaxrec.learning.personal_recipe import PersonalRecipe
@@ -78,25 +80,27 @@ def choose(job: PersonalRun) -> Choice:
     """Learn from validation sessions of users who have earlier ones; without such, devices go by their own hold-out alone."""
     dataset, trained, recipe = job.dataset, job.trained, job.recipe
     users = _returning(dataset, trained, recipe)
-    if trained.selection is None or len(users) < FEWEST_USERS:
+    if len(users) < FEWEST_USERS:
         log.warning(
             "fewer than %d returning users in validation: devices go by their own sessions alone, without history prior", FEWEST_USERS
         )
         return Choice(no_advice(recipe.training))
+    own = np.flatnonzero(np.isin(dataset.users[: dataset.period("global").stop], users))
+    dataset = rehearsal(dataset, trained.validation_start, own)
+    job = dataclasses.replace(job, dataset=dataset)
     choice = _advise(job, users)
     tuned = _best_scorer(job, users, choice)
-    sessions = np.arange(trained.validation_start, dataset.period("global").stop)
-    sessions = sessions[np.isin(dataset.users[sessions], users)]
-    plain = GlobalScorer(trained.model, trained.selection)
-    popular = popularity(dataset.counts_before(trained.validation_start))
-    return choice._replace(learnt=learn_history(dataset, plain, tuned, sessions, popular, recipe.choice.history_prior))
+    plain, late = GlobalScorer(trained.model, trained.selection), np.array(dataset.period("test"))
+    return choice._replace(learnt=learn_history(dataset, plain, tuned, late, job.popular, recipe.choice.history_prior))
 
 
 def _returning(dataset: Dataset, trained: Trained, recipe: PersonalRecipe) -> np.ndarray:
     """Up to `validation_users` users of validation sessions who clicked before them, two events or more in a session of both kinds."""
+    if trained.selection is None:
+        return np.zeros(0, np.int32)
     start, stop = trained.validation_start, dataset.period("global").stop
-    owners = np.where(np.diff(dataset.offsets[: stop + 1]) > 1, dataset.users[:stop], -1)
-    users = np.intersect1d(owners[start:], owners[:start])
+    early = dataset.users[:start][np.diff(dataset.offsets[: start + 1]) > 1]
+    users = np.intersect1d(early, rehearsal(dataset, start, np.arange(start, stop)).users)
     generator = np.random.default_rng(recipe.training.personal_seed)
     return np.sort(generator.permutation(users[users >= 0])[: recipe.choice.validation_users])
 
@@ -106,7 +110,7 @@ def _advise(job: PersonalRun, users: np.ndarray) -> Choice:
     advice = no_advice(job.recipe.training)
     # Any fraction but 0 does: what is held out here are the validation sessions.
     recipe = dataclasses.replace(job.recipe, choice=dataclasses.replace(job.recipe.choice, holdout_fraction=0.5))
-    found = _fit(dataclasses.replace(job, recipe=recipe), users, advice, job.dataset.period("global").stop)
+    found = _fit(dataclasses.replace(job, recipe=recipe), users, advice, job.dataset.n_sessions)
     falls, held = (np.concatenate([getattr(result, name) for _, result in found]) for name in ("falls", "held"))
     falls = np.where(np.isfinite(falls).all(0), falls, DIVERGED)  # a rate that breaks one user is no good for any
     mean = falls.sum(0) / max(held.sum(), 1)
@@ -125,19 +129,19 @@ def _best_scorer(job: PersonalRun, users: np.ndarray, choice: Choice) -> Persona
     (rate, epochs), recipe, trained = choice.best, job.recipe, job.trained
     training = dataclasses.replace(recipe.training, personal_learning_rates=(rate,), personal_epochs=epochs)
     recipe = dataclasses.replace(recipe, training=training, choice=dataclasses.replace(recipe.choice, holdout_fraction=0.0))
-    found = _fit(dataclasses.replace(job, recipe=recipe), users, no_advice(training), trained.validation_start)
+    found = _fit(dataclasses.replace(job, recipe=recipe), users, no_advice(training), job.dataset.period("test").start)
     shared, start = trained.model.split(trained.selection)
     return stack_users(trained.model, shared, start, [(own, result.params) for own, result in found], job.dataset.n_users)
 
 
 def _fit(job: PersonalRun, users: np.ndarray, advice: Advice, before: int) -> list[tuple[np.ndarray, Personal]]:
-    """Users by chunk, fine-tuned on their sessions before number `before`, of which those of validation are held out."""
+    """Users by chunk, fine-tuned on their sessions before number `before`, of which those of the test period are held out."""
     dataset, trained, recipe = job.dataset, job.trained, job.recipe
     shared, start = trained.model.split(trained.selection)
-    counts = dataset.counts_before(trained.validation_start)
+    counts, late = dataset.item_counts, dataset.period("test").start
     source, shape = personal_sampler(counts, recipe.training), (recipe.run.block_rows, recipe.run.block_steps)
-    plan = plan_users(dataset, users, 0, before, *shape, 0.0, recipe.run.users_at_once, trained.validation_start, SHAPES)
+    plan = plan_users(dataset, users, 0, before, *shape, 0.0, recipe.run.users_at_once, late, SHAPES)
     fit = (trained.model, recipe.training, recipe.choice, shared, start, source, advice)
     shares = drawn_shares(counts, recipe.training)
-    chunks = (job.knowing(user_events(dataset, plan, number), shares, trained.validation_start) for number in range(len(plan)))
+    chunks = (job.knowing(user_events(dataset, plan, number), shares, late) for number in range(len(plan)))
     return [personalize(*fit, events, recipe.run.personal_backend) for events in chunks]

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxrec.data.blocks import SessionBlock, session_blocks
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.subset import rehearsal
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
@@ -115,9 +116,10 @@ def select(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
     """Train on all but the last part of the global period, which says when to stop; None where there is nothing to go by."""
     start, stop = validation_start(dataset, recipe.run.validation_fraction), dataset.period("global").stop
     early = _sessions(dataset, start, recipe.run.train_behaviors)
-    if start == stop or not early.has_pairs:
+    late = rehearsal(dataset, start, np.arange(start, stop))
+    if not late.n_sessions or not early.has_pairs:
         return None
-    return fit(model, recipe, early, folder, recipe.run.epochs, _validator(dataset, model, range(start, stop)), "selection", mesh)
+    return fit(model, recipe, early, folder, recipe.run.epochs, _validator(late, model), "selection", mesh)
 
 
 def best_epoch(selection: Fitted) -> dict:
@@ -156,9 +158,9 @@ def _sessions(dataset: Dataset, stop: int, behaviors: tuple[str, ...]) -> Sessio
     return Sessions(items, offsets, dataset.item_counts - np.bincount(later, minlength=dataset.n_items))
 
 
-def _validator(dataset: Dataset, model: Model, sessions: range) -> Callable[[Params], dict]:
+def _validator(late: Dataset, model: Model) -> Callable[[Params], dict]:
     def validate(params: Params) -> dict:
-        measured = metrics(rank(GlobalScorer(model, params), dataset, sessions))
+        measured = metrics(rank(GlobalScorer(model, params), late, late.period("test")))
         log.info("validation: Recall@20 %.4f, MRR@20 %.4f", measured["recall@20"], measured["mrr@20"])
         return {name: measured[name] for name in ("recall@20", "mrr@20")}
 
