@@ -49,7 +49,7 @@ def followed(dataset, folder, update_every=8, **run):
     store = Store(folder, nobody, model.split(params)[1], "full")
     devices = Devices(store, np.full(dataset.n_users, 0.1, np.float32), np.full(dataset.n_users, 2))
     job = PersonalRun(dataset, trained, recipe)
-    return follow(job, devices, lambda part, one, which: stage._rank(part, {"updated": one}, choice, which))
+    return follow(job, devices, lambda part, one, which: stage._rank(part, {"updated": one}, choice, job.popular, which))
 
 
 def same(a, b, which=slice(None)):
