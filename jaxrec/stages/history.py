@@ -3,7 +3,7 @@
 Users of the validation sessions are split in two halves. Weights fitted to one half rank the other, so that every prediction is judged by
 weights that have not seen its user. What likelihood likes is not always what ranks well: the weights are fitted to several temperatures of
 the network, down to one that has hardly a say among own items, and for the best of them the prior is weakened and the gate between own and
-other items is moved; ranks choose, by the relative gains less twice the share of users who are worse off.
+other items is moved; ranks choose, by the relative gains less 1.5 times the share of users who are worse off.
 
 All users get the same weights, with a feature that tells how much each one repeats. To scale or switch them by what each user's own
 held-out clicks said was measured to lose accuracy and to spare hardly anybody: of few clicks chance says most.
@@ -32,7 +32,7 @@ stays."""
 ERRORS_BEYOND = 2.0
 """Standard errors by which a gain must exceed zero: what does nothing is to stay out."""
 
-WORSE = 2.0
+WORSE = 1.5
 """What it weighs beside the relative gains that all users are worse off: a device must not do harm."""
 
 CHANGED = 2
