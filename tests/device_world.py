@@ -35,7 +35,7 @@ RULES = {
 }
 WEIGHTS = np.linspace(1, 9, ITEMS)
 POPULAR = popularity(np.arange(ITEMS) % 7)
-OFFSETS = drawn_offsets(WEIGHTS, OPTIONS.train_negatives).astype(np.float32)
+OFFSETS = drawn_offsets(WEIGHTS / WEIGHTS.sum(), OPTIONS.train_negatives).astype(np.float32)
 NOBODY = OwnNow(np.full(12, -1, np.int32), *(np.zeros(12, np.float32) for _ in range(4)), np.float32(0), np.float32(0))
 
 

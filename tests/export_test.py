@@ -26,7 +26,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import sha256, write_json
 from jaxrec.learning.losses import MASKED
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
-from jaxrec.learning.personalize import drawn_offsets, drawn_weights, personal_sampler
+from jaxrec.learning.personalize import drawn_offsets, drawn_shares, personal_sampler
 from jaxrec.learning.step import Rule
 from jaxrec.learning.recipe import LossOptions, Recipe, RunOptions
 from jaxrec.models.leaves import named
@@ -127,9 +127,9 @@ def test_encoded_tables_rank_nearly_alike():
 
 def test_offsets_are_those_of_the_simulation_for_the_devices_number_of_negatives():
     counts, personal = np.arange(1, 9), PersonalOptions()
-    weights, n = drawn_weights(counts, personal), personal.personal_n_sample
-    np.testing.assert_allclose(drawn_offsets(weights, n), personal_sampler(counts, personal).drawn_offset, rtol=1e-6)
-    np.testing.assert_allclose(drawn_offsets(weights, n) - drawn_offsets(weights, 2 * n), np.log(2), rtol=1e-5)
+    shares, n = drawn_shares(counts, personal), personal.personal_n_sample
+    np.testing.assert_allclose(drawn_offsets(shares, n), personal_sampler(counts, personal).drawn_offset, rtol=1e-6)
+    np.testing.assert_allclose(drawn_offsets(shares, n) - drawn_offsets(shares, 2 * n), np.log(2), rtol=1e-5)
 
 
 TRAINED = Trained(None, None, None, 0, "a model")

@@ -16,8 +16,6 @@ from jaxrec.learning.history import OwnShares, fit_weights
 from jaxrec.stages.history import OFF, gain_over, learn_history, own_shares
 
 ITEMS = 40
-
-
 ALIKE = np.zeros(ITEMS, np.float32)
 
 

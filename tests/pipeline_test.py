@@ -17,8 +17,8 @@ from jaxrec.data.dataset import PERIODS
 from jaxrec.data.own_history import past_of, popularity
 from jaxrec.data.storage import load_dataset
 from jaxrec.device.runtime import DeviceModel
-from jaxrec.report.account import commands
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory
+from jaxrec.report.account import commands
 from jaxrec.stages.evaluate import scorer
 from jaxrec.stages.train import load_trained
 

@@ -196,7 +196,7 @@ def test_what_ships_is_what_the_store_holds(trained, whole):
         run_personalize(dataset, folder, old)
 
 
-def test_a_prior_of_other_features_is_refused_and_can_be_replaced(trained, whole, tmp_path):
+def test_a_prior_of_other_features_is_refused(trained, whole, tmp_path):
     dataset, workdir = trained[0], workdir_like(trained, tmp_path / "old")
     assert len(whole["inputs"][HISTORY].split(", ")) == len(whole["history"])
     written = {**whole, "history": whole["history"][:-1], "inputs": {**whole["inputs"], HISTORY: "own"}}

@@ -17,16 +17,9 @@ def only(dataset: Dataset, sessions: np.ndarray) -> Dataset:
     first = dataset.offsets[sessions]
     number, place = runs(dataset.offsets[sessions + 1] - first)
     events = first[number] + place
-    return dataclasses.replace(
-        dataset,
-        items=dataset.items[events],
-        times=dataset.times[events],
-        offsets=np.searchsorted(number, np.arange(len(sessions) + 1)),
-        users=dataset.users[sessions],
-        period_offsets=tuple(np.searchsorted(sessions, dataset.period_offsets).tolist()),
-        behaviors=None if dataset.behaviors is None else dataset.behaviors[events],
-        folder=None,
-    )
+    periods = tuple(np.searchsorted(sessions, dataset.period_offsets).tolist())
+    lengths = np.bincount(number, minlength=len(sessions))
+    return dataclasses.replace(_with(dataset, events, lengths, dataset.users[sessions]), period_offsets=periods, folder=None)
 
 
 def rehearsal(dataset: Dataset, start: int, sessions: np.ndarray) -> Dataset:
@@ -44,13 +37,17 @@ def rehearsal(dataset: Dataset, start: int, sessions: np.ndarray) -> Dataset:
     lengths = np.bincount(number[known], minlength=len(sessions))
     whole = (lengths > 1) | (np.arange(len(sessions)) < early)
     kept = known & whole[number]
+    periods = (0, early, early, int(whole.sum()))
+    return dataclasses.replace(_with(part, kept, lengths[whole], part.users[whole]), period_offsets=periods, item_counts=counts)
+
+
+def _with(dataset: Dataset, events: np.ndarray, lengths: np.ndarray, users: np.ndarray) -> Dataset:
+    """The same with some of the events alone, in sessions of these lengths of these users."""
     return dataclasses.replace(
-        part,
-        items=part.items[kept],
-        times=part.times[kept],
-        offsets=np.append(0, np.cumsum(lengths[whole])),
-        users=part.users[whole],
-        period_offsets=(0, early, early, int(whole.sum())),
-        item_counts=counts,
-        behaviors=None if part.behaviors is None else part.behaviors[kept],
+        dataset,
+        items=dataset.items[events],
+        times=dataset.times[events],
+        offsets=np.append(0, np.cumsum(lengths)),
+        users=users,
+        behaviors=None if dataset.behaviors is None else dataset.behaviors[events],
     )

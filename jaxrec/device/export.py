@@ -171,7 +171,7 @@ def initial_state(entries: list[Signature]) -> dict[str, np.ndarray]:
 
 def _shipped(contents: Contents, options: ExportOptions) -> tuple[Shipped, Params]:
     """(what all devices get, what this one starts from)."""
-    offsets = drawn_offsets(contents.weights, options.train_negatives)
+    offsets = drawn_offsets(contents.weights / contents.weights.sum(), options.train_negatives)
     shipped, start = ship(contents.model, contents.params, offsets, contents.popular, contents.rule, contents.history, options.precision)
     return shipped, start if contents.personal is None else contents.personal
 

@@ -63,9 +63,9 @@ class DeviceModel:
       manifest: what was exported: names, shapes and types of every signature, precision, versions.
       state: personal parameters and the optimizer's state by name; empty where they are baked in.
       hidden: state of each layer after the clicks of the running session, by name.
-      known: what the device knows of its items: `weights` to draw negatives by, [M]; `items`, their numbers in ascending order, [M], where
-        these are not all; `rows.*` where they are streamed. Empty until rows that are streamed are received.
-      drawn: running sums of the weights, [M].
+      known: what the device knows of its items: `weights` to draw negatives by and their running sums, `drawn`, [M]; `items`, their
+        numbers in ascending order, [M], where these are not all; `rows.*` where they are streamed. Empty until rows that are streamed are
+        received.
     """
 
     def __init__(self, interpreter: Any, manifest: Mapping[str, Any], state: dict[str, np.ndarray], known: dict[str, np.ndarray]):
@@ -216,9 +216,9 @@ class DeviceModel:
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """Negatives of one update, as the model numbers items, [n] int32."""
-        self._known("weights")
-        places = np.searchsorted(self.drawn, generator.random(self._shape("train", "negatives")[0]) * self.drawn[-1], side="right")
-        return np.minimum(places, len(self.drawn) - 1).astype(np.int32)
+        drawn = self._known("drawn")
+        places = np.searchsorted(drawn, generator.random(self._shape("train", "negatives")[0]) * drawn[-1], side="right")
+        return np.minimum(places, len(drawn) - 1).astype(np.int32)
 
     def save(self, path: str | Path) -> None:
         """Write the personal parameters and the optimizer's state, whole or not at all."""
@@ -278,7 +278,8 @@ class DeviceModel:
         return np.where(known[place] == items, place, -1)
 
     def _know(self, known: dict[str, np.ndarray]) -> None:
-        self.known, self.drawn = known, np.cumsum(known.get("weights", ()), dtype=np.float64)
+        sums = {"drawn": np.cumsum(known["weights"], dtype=np.float64)} if "weights" in known else {}
+        self.known = known | sums
 
     def _known(self, name: str) -> np.ndarray:
         if name not in self.known:

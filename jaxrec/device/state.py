@@ -91,9 +91,8 @@ def read_state(path: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]
     Raises:
       InputError: as `read_arrays`, or the arrays are not those that `train` takes.
     """
-    if "train" not in manifest["signatures"]:
-        return {}
-    return state_in(path, read_arrays(path, manifest, "personal parameters"), manifest)
+    arrays = read_arrays(path, manifest, "personal parameters") if "train" in manifest["signatures"] else {}
+    return state_in(path, arrays, manifest)
 
 
 def state_in(path: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -90,7 +90,7 @@ def no_advice(options: PersonalOptions) -> Advice:
 def personal_sampler(counts: np.ndarray, options: PersonalOptions) -> Sampler:
     """Negatives for a personal step, from popularity to the power `personal_sample_alpha`."""
     source = sampler(counts, options.personal_sample_alpha, 0.0)
-    offsets = drawn_offsets(drawn_weights(counts, options), options.personal_n_sample)
+    offsets = drawn_offsets(drawn_shares(counts, options), options.personal_n_sample)
     return source._replace(drawn_offset=jnp.asarray(offsets, jnp.float32))
 
 
@@ -99,16 +99,16 @@ def drawn_weights(counts: np.ndarray, options: PersonalOptions) -> np.ndarray:
     return np.asarray(counts, np.float64) ** options.personal_sample_alpha
 
 
-def drawn_offsets(weights: np.ndarray, n: int) -> np.ndarray:
-    """What is added to the scores of items drawn by these weights, n of them per update, [items]: each stands for 1 / (n q) items, so that
-    the loss estimates the softmax over the whole catalogue."""
-    return -np.log(n * np.maximum(weights / weights.sum(), 1e-12))
-
-
 def drawn_shares(counts: np.ndarray, options: PersonalOptions) -> np.ndarray:
     """How often each item is drawn as a negative, [items] float64, summing to 1."""
     weights = drawn_weights(counts, options)
     return weights / weights.sum()
+
+
+def drawn_offsets(shares: np.ndarray, n: int) -> np.ndarray:
+    """What is added to the scores of items of which these shares are drawn, n items per update, [items]: each stands for 1 / (n q) items,
+    so that the loss estimates the softmax over the whole catalogue."""
+    return -np.log(n * np.maximum(shares, 1e-12))
 
 
 def draw_negatives(source: Sampler, known: Known | None, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:

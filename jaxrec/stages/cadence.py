@@ -139,8 +139,7 @@ def follow(job: PersonalRun, devices: Devices, rank: Ranker) -> dict[str, Ranks]
         sessions = np.sort(histories.sessions_of_each(chunks[number], 0, test.stop)[0])
         rounds = updates[sessions[sessions >= test.start] - test.start]
         found = _follow_chunk(only(dataset, sessions), rounds, chunks[number], devices, run, predict, learn)
-        sessions = sessions.astype(np.int32)
-        write_ranks(paths[number], {name: dataclasses.replace(one, sessions=sessions[one.sessions]) for name, one in found.items()})
+        write_ranks(paths[number], {name: _numbered(one, sessions) for name, one in found.items()})
     wait_for_all("all users are updated")
     return _joined([read_ranks(path) for path in paths])
 
@@ -189,6 +188,11 @@ def _follow_chunk(
         who, fitted = learn(number, own, events)
         jax.tree.map(partial(_put, np.searchsorted(users, who)), params, fitted)
     return _joined(found)
+
+
+def _numbered(ranks: Ranks, sessions: np.ndarray) -> Ranks:
+    """Ranks of a part of a dataset, with the session numbers of the whole."""
+    return dataclasses.replace(ranks, sessions=sessions[ranks.sessions].astype(np.int32))
 
 
 def _put(slots: np.ndarray, leaf: np.ndarray, rows: np.ndarray) -> None:

@@ -73,11 +73,11 @@ class Asked(NamedTuple):
     """What validation judges by.
 
     Attributes:
-      blocks: the sessions of each half of the users.
+      halves: the sessions of each half of the users, in blocks.
       popular: popularity of all items before them, [items].
     """
 
-    blocks: Sequence[Sequence[SessionBlock]]
+    halves: Sequence[Sequence[SessionBlock]]
     popular: np.ndarray
 
 
@@ -129,8 +129,8 @@ def learn_history(dataset: Dataset, plain: Scorer, tuned: Scorer, sessions: np.n
 
 def _best_prior(network: Scorer, asked: Asked, without: dict):
     """(trials of priors, a function from a trial to its weights fitted to all users)."""
-    most = MOST_ENTRIES // sum(map(len, asked.blocks))
-    shares = [[own_shares(network, block, asked.popular, most) for block in half] for half in asked.blocks]
+    most = MOST_ENTRIES // sum(map(len, asked.halves))
+    shares = [[own_shares(network, block, asked.popular, most) for block in half] for half in asked.halves]
     crossed = {temperature: [fit(shares[1 - part], temperature) for part in (0, 1)] for temperature in TEMPERATURES}
 
     def attempt(temperature: float, share: float, shift: float) -> dict:
@@ -177,8 +177,8 @@ def _is_clear(trial: dict) -> bool:
 
 def _judge(network: Scorer, asked: Asked, weights: Sequence) -> dict[str, np.ndarray]:
     """Sums of users, of the first half and then of the second, each ranked by its own weights."""
-    popular = asked.popular
-    ranks = [rank_sessions(WithHistory(network, own, popular), half, len(popular)) for own, half in zip(weights, asked.blocks, strict=True)]
+    n_items, halves = len(asked.popular), zip(weights, asked.halves, strict=True)
+    ranks = [rank_sessions(WithHistory(network, own, asked.popular), half, n_items) for own, half in halves]
     sums = [by_user(one, np.unique(one.users)) for one in ranks]
     return {name: np.concatenate([part[name] for part in sums]) for name in (*JUDGED_BY, "predictions")}
 

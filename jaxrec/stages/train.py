@@ -116,8 +116,10 @@ def select(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
     """Train on all but the last part of the global period, which says when to stop; None where there is nothing to go by."""
     start, stop = validation_start(dataset, recipe.run.validation_fraction), dataset.period("global").stop
     early = _sessions(dataset, start, recipe.run.train_behaviors)
+    if start == stop or not early.has_pairs:
+        return None
     late = rehearsal(dataset, start, np.arange(start, stop))
-    if not late.n_sessions or not early.has_pairs:
+    if not late.n_sessions:
         return None
     return fit(model, recipe, early, folder, recipe.run.epochs, _validator(late, model), "selection", mesh)
 
