@@ -242,6 +242,13 @@ def test_a_gap_that_leaves_single_clicks_is_warned_of(tmp_path):
     assert manifest["warnings"][0] in describe(manifest)
 
 
+def test_an_empty_dataset_tells_how_far_apart_single_clicks_are(tmp_path):
+    lines = [f"{user},{step % 3},7,pv,{DAY + 7200 * step + user}" for user in range(20) for step in range(9)]
+    log = write_lines(tmp_path / "log.csv", lines)
+    with pytest.raises(InputError, match=r"none remains of 180 rows; 100% .* gap of 30 .* within 120 minutes .*--session_gap_minutes"):
+        prepare([log], [], ReadOptions(), PrepareOptions(), tmp_path / "set")
+
+
 def test_the_commands_tell_the_same_account(tmp_path):
     log = write_lines(tmp_path / "log.csv", LOG)
     first = command("prepare", f"--input={log}", "--behaviors=pv,buy", "--min_item_support=2", f"--dataset={tmp_path / 'set'}")

@@ -119,20 +119,19 @@ def _write_arrays(
         sessions = write_sessions(intake.rows, lambda rows: sessionise(rows, *cut))
     with _stage("filter", seconds):
         kept = filter_events(sessions, len(intake.rows.items), cuts, options.min_session_length, options.min_item_support)
+    warnings = _single_events(sessions, options) if not len(intake.rows.sessions) else []
     if not kept.support.any():
         wanted = f"sessions of {options.min_session_length} events of items with {options.min_item_support} or more"
-        raise InputError(
-            f"--min_session_length, --min_item_support: expected {wanted} in the global period; none remains of {intake.rows_read} rows"
-        )
+        found = "; ".join([f"none remains of {intake.rows_read} rows", *warnings])
+        raise InputError(f"--min_session_length, --min_item_support: expected {wanted} in the global period; {found}")
     with _stage("arrange", seconds):
         order = order_of(sessions, kept, intake.rows)
         columns = [name for name in DTYPES if name != "behaviors" or len(intake.rows.behaviors)]
         write_events(sessions, kept, order, columns, folder, most_events)
         _write_lines(sessions, kept, order, intake, folder)
         features = _write_features(log.item_features, intake, order, folder)
-    account = _account(intake, sessions, kept, cuts) | {"features": features, "users": len(order.user_codes)}
-    account["warnings"] = _single_events(sessions, options) if not len(intake.rows.sessions) else []
-    return account
+    account = _account(intake, sessions, kept, cuts)
+    return account | {"features": features, "users": len(order.user_codes), "warnings": warnings}
 
 
 @contextlib.contextmanager
@@ -227,9 +226,13 @@ def _account(intake: Intake, sessions: SessionLog, kept: Kept, cuts: Cuts) -> di
 
 def _single_events(sessions: SessionLog, options: PrepareOptions) -> list[str]:
     single = np.mean(sessions.lengths == 1)
-    made_by = f"a gap of {options.session_gap_minutes:g} minutes"
-    text = f"{single:.0%} of the sessions made by {made_by} hold one event; a larger --session_gap_minutes may suit this log"
-    return [text] if single > 0.5 else []
+    if single <= 0.5:
+        return []
+    made = f"{single:.0%} of the sessions made by a gap of {options.session_gap_minutes:g} minutes hold one event"
+    order = np.lexsort((sessions.starts, sessions.users))
+    pauses = np.diff(sessions.starts[order])[np.diff(sessions.users[order]) == 0] / NANOSECONDS / 60
+    apart = [f"half of them begin within {np.median(pauses):,.0f} minutes of the user's one before"] if len(pauses) else []
+    return ["; ".join([made, *apart, "a larger --session_gap_minutes may suit this log"])]
 
 
 def _empty_periods(account: dict) -> list[str]:
