@@ -39,7 +39,7 @@ CASES = {
     "rsc15_default": ("rsc15_100k", "none", RSC15),
     "rsc15_own": ("rsc15_100k", "jaxrec_rsc15", (preset("jaxrec_rsc15"), *RSC15)),
     "diginetica_bpr_max": ("diginetica_quarter", "gru4rec_diginetica", (preset("gru4rec_diginetica"), *DIGINETICA)),
-    "diginetica_xe": ("diginetica_quarter", "none", (*DIGINETICA_XE, *DIGINETICA)),
+    "diginetica_xe": ("diginetica_quarter", "GRU4Rec, cross-entropy", (*DIGINETICA_XE, *DIGINETICA)),
     "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
     "diginetica_own": ("diginetica_quarter", "jaxrec_diginetica", (preset("jaxrec_diginetica"), *DIGINETICA[:2])),
     "taobao_default": ("taobao categories", "none", TAOBAO),

@@ -1,9 +1,9 @@
 """Seconds and memory of what is planned on the host: lanes of an epoch, blocks of sessions to score, users to fine-tune.
 
     python -m benchmarks.planning                          # all cases
-    python -m benchmarks.planning --case=lanes512 --quick  # a tenth of the sessions
+    python -m benchmarks.planning --case=reference --quick #  a tenth of the sessions
 
-`lanes...`: a whole epoch in so many lanes, one step per block (x4: four).
+`reference`, `lanes...`: a whole epoch in 512 lanes, or in so many, one step per block (x4: four).
 `histories`: every user's sessions are found, of all sessions.
 `blocks64`, `blocks2048`: sessions to score with their users' histories, so many predictions per block.
 `users`: a user's own sessions with hold-out, by the default options.
@@ -25,7 +25,8 @@ from benchmarks.recording import parser, record
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import plan_lanes
-from jaxrec.learning.personalize import PersonalOptions, user_chunks
+from jaxrec.data.user_blocks import plan_users, user_events
+from jaxrec.learning.personal_recipe import ChoiceOptions, UserRunOptions
 
 SESSIONS = 8_000_000
 SESSIONS_PER_USER = 8
@@ -62,12 +63,15 @@ def users(scale: float) -> Iterator[dict]:
     number = round(USERS * scale)
     dataset = _dataset(number * SESSIONS_OF_USER, SESSIONS_OF_USER)
     yield {"sessions": dataset.n_sessions, "events": len(dataset.items), "users": number}
-    chunks = user_chunks(dataset, range(number), 0, dataset.n_sessions, PersonalOptions())
-    yield {"blocks": sum(int(chunk.all.mask.any((2, 3)).sum()) for chunk in chunks)}
+    run = UserRunOptions()
+    shape = (run.block_rows, run.block_steps, ChoiceOptions().holdout_fraction, run.users_at_once)
+    plan = plan_users(dataset, range(number), 0, dataset.n_sessions, *shape)
+    chunks = (user_events(dataset, plan, chunk) for chunk in range(len(plan)))
+    yield {"blocks": sum(int(chunk.blocks.mask.any((2, 3)).sum()) for chunk in chunks)}
 
 
 CASES = {
-    "lanes512": partial(lanes, 512, 1),
+    "reference": partial(lanes, 512, 1),
     "lanes512x4": partial(lanes, 512, 4),
     "lanes32": partial(lanes, 32, 1),
     "histories": histories,

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.files import write_json
+from jaxrec.errors import InputError
+from jaxrec.files import read_json, write_json
 from jaxrec.report.environment import environment
 from jaxrec.report.tables import table
 
@@ -23,7 +24,9 @@ def parser(doc: str, cases: Sequence[str]) -> argparse.ArgumentParser:
     found.add_argument("--case", choices=tuple(cases), help="only this case")
     found.add_argument("--quick", action="store_true", help="a short form that only prints")
     found.add_argument("--device", default=_device(), help="name of this machine in the file of results")
-    found.add_argument("--out", type=Path, help="file of results; by default the one that is recorded, none for a quick run")
+    found.add_argument(
+        "--out", type=Path, help="file of results, of which --case replaces its own; by default the recorded one, none for a quick run"
+    )
     return found
 
 
@@ -34,13 +37,26 @@ def _device() -> str:
 
 
 def record(given: argparse.Namespace, name: str, rows: list[dict]) -> None:
-    """Print the rows as a table and write them, unless the run is a quick one without --out."""
+    """Print the rows as a table and write them, unless the run is a quick one without --out; rows of cases not measured now stay.
+
+    Raises:
+      InputError: the rows that are to stay were measured elsewhere or with other versions.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     print(table(columns, [[_text(row.get(column)) for column in columns] for row in rows]))
     out = given.out or (None if given.quick else RESULTS / f"{name}-{given.device}.json")
     if out is not None:
-        write_json(out, {"environment": environment(), "rows": rows})
+        write_json(out, {"environment": environment(), "rows": [*(_of_other_cases(out, rows) if given.case else ()), *rows]})
         print(f"written: {out}")
+
+
+def _of_other_cases(path: Path, rows: list[dict]) -> list[dict]:
+    if not path.exists():
+        return []
+    found, cases = read_json(path, "results of a benchmark"), {row["case"] for row in rows}
+    if found["environment"] != environment():
+        raise InputError(f"{path}: expected results of this machine and these versions beside --case; measure all cases, or give --out")
+    return [row for row in found["rows"] if row["case"] not in cases]
 
 
 def _text(value: object) -> str:

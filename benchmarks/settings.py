@@ -1,7 +1,7 @@
 """Settings of training, and what validation inside the training period says of each: how the presets of our own were chosen.
 
-    python -m benchmarks.settings --data=FOLDER                 # all logs
-    python -m benchmarks.settings --data=FOLDER --case=rsc15    # one log
+    python -m benchmarks.settings --data=FOLDER                    # all logs
+    python -m benchmarks.settings --data=FOLDER --case=reference    # one log
 
 The last tenth of the training period validates; the test period is never looked at. GRU4Rec's own parameters are held to the same rule.
 With --quick each setting is tried with one seed.
@@ -24,7 +24,7 @@ DROPPED_LATER = ("--dropout_p_embed=0.3", "--dropout_p_hidden=0.4")
 RSC15, DIGINETICA = preset_lines("jaxrec_rsc15"), preset_lines("jaxrec_diginetica")
 
 CASES = {
-    "rsc15": (
+    "reference": (
         "rsc15_100k",
         {
             "no preset": (),

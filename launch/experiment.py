@@ -14,6 +14,7 @@ from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, Pers
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions
+from jaxrec.stages.evaluate import EvaluateOptions
 from jaxrec.stages.experiment import Plan, run_experiment
 from launch import flags
 
@@ -24,8 +25,8 @@ OVERWRITE = flags.switch("overwrite", "replace stages that were done with other 
 READING, PREPARE, SHOP = (flags.options(kind) for kind in (ReadOptions, PrepareOptions, ShopOptions))
 MODEL, LOSS, OPTIMIZER, RUN = (flags.options(kind) for kind in (ModelOptions, LossOptions, OptimizerOptions, RunOptions))
 TRAINING, CHOICE, USER_RUN = (flags.options(kind) for kind in (PersonalOptions, ChoiceOptions, UserRunOptions))
-CANDIDATES, EXPORT, MEASURE = (flags.options(kind) for kind in (CandidateOptions, ExportOptions, MeasureOptions))
-MESH = flags.options(MeshOptions)
+CANDIDATES, EVALUATE, EXPORT = (flags.options(kind) for kind in (CandidateOptions, EvaluateOptions, ExportOptions))
+MEASURE, MESH = flags.options(MeasureOptions), flags.options(MeshOptions)
 
 
 def main() -> None:
@@ -33,7 +34,8 @@ def main() -> None:
     workdir = flags.required(WORKDIR(), "workdir")
     recipe = Recipe(LOSS(), OPTIMIZER(), RUN())
     personal = PersonalRecipe(TRAINING(), CHOICE(), USER_RUN())
-    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, CANDIDATES(), personal, EXPORT(), MEASURE(), MESH())
+    stages = (CANDIDATES(), personal, EVALUATE(), EXPORT(), MEASURE())
+    plan = Plan(READING(), PREPARE(), SHOP(), MODEL(), recipe, *stages, MESH())
     run_experiment(INPUT(), TEST_INPUT(), workdir, plan, OVERWRITE())
     print((workdir / "report.md").read_text(encoding="utf-8"))
     print(f"The same with plots: {workdir / 'report.html'}")

@@ -29,7 +29,7 @@ def evaluated(tmp_path_factory):
     """(dataset, folder of an evaluated run)."""
     folder = tmp_path_factory.mktemp("run")
     dataset = dataset_in(folder / "data", 0)
-    run_evaluate(dataset, folder / "run", MODELS)
+    run_evaluate(dataset, folder / "run", EvaluateOptions(model=MODELS))
     return dataset, folder / "run"
 
 
@@ -88,10 +88,10 @@ def test_one_run_alone_compares_its_own_models(evaluated):
 
 
 def test_other_data_or_ties_are_refused(evaluated, runs, tmp_path):
-    run_evaluate(dataset_in(tmp_path / "data", 1), tmp_path / "other", MODELS)
+    run_evaluate(dataset_in(tmp_path / "data", 1), tmp_path / "other", EvaluateOptions(model=MODELS))
     with pytest.raises(InputError, match=r"--runs: expected runs on one dataset; .*other was evaluated on another than .*a$"):
         compare_models([runs[0], tmp_path / "other"])
-    run_evaluate(evaluated[0], tmp_path / "median", MODELS, EvaluateOptions(ties="median"))
+    run_evaluate(evaluated[0], tmp_path / "median", EvaluateOptions(model=MODELS, ties="median"))
     with pytest.raises(InputError, match=r"--ties=standard as .*; .*median was evaluated with median"):
         compare_models([runs[0], tmp_path / "median"])
 

@@ -11,7 +11,7 @@ from jaxrec.errors import InputError
 from jaxrec.learning.personal_recipe import PersonalOptions, PersonalRecipe
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
-from jaxrec.stages.evaluate import run_evaluate
+from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
 from jaxrec.stages.personalize import run_personalize
 from jaxrec.stages.train import run_train
 
@@ -22,7 +22,7 @@ PERSONAL = PersonalRecipe(PersonalOptions(personal_n_sample=4, personal_learning
 
 def whole_job(dataset, workdir, model=MODEL):
     run_train(dataset, workdir, model, RECIPE)
-    found = run_evaluate(dataset, workdir, ("global", "markov_user_history"))
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov_user_history")))
     return found, run_personalize(dataset, workdir, PERSONAL)
 
 
@@ -68,7 +68,7 @@ def test_personal_models_of_an_earlier_global_model_are_refused(tmp_path):
     whole_job(dataset, tmp_path)
     run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, run=RunOptions(epochs=2, lanes=2, seed=5)), overwrite=True)
     with pytest.raises(InputError, match="started from another one"):
-        run_evaluate(dataset, tmp_path, ("personal",), overwrite=True)
+        run_evaluate(dataset, tmp_path, EvaluateOptions(model=("personal",)), overwrite=True)
 
 
 def test_a_history_holds_no_click_that_comes_later_than_the_session(tmp_path):

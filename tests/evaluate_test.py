@@ -39,8 +39,8 @@ def trained(tmp_path_factory):
 def test_bfloat16_reports_the_share_of_ranks_that_it_changes(trained):
     dataset, workdir = trained
     names, given = ("global", "markov"), scorer("global", dataset, workdir)
-    exact = run_evaluate(dataset, workdir, names, overwrite=True)
-    found = run_evaluate(dataset, workdir, names, EvaluateOptions(scoring="bfloat16"), overwrite=True)
+    exact = run_evaluate(dataset, workdir, EvaluateOptions(model=names), overwrite=True)
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=names, scoring="bfloat16"), overwrite=True)
     ranks = [rank(one, dataset, dataset.period("test")).values() for one in (given, at_precision(given, "bfloat16"))]
     assert found["global"]["ranks_changed"] == np.mean(ranks[0] != ranks[1]) > 0
     assert found["global"]["mrr@20"] == pytest.approx(np.mean(np.where(ranks[1] <= 20, 1 / ranks[1], 0)))
@@ -53,7 +53,7 @@ def test_bfloat16_reports_the_share_of_ranks_that_it_changes(trained):
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_a_device_s_precision_is_that_of_its_rows(trained, precision):
     dataset, workdir = trained
-    found = run_evaluate(dataset, workdir, ("global", "markov"), EvaluateOptions(scoring=precision), overwrite=True)
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov"), scoring=precision), overwrite=True)
     given = scorer("global", dataset, workdir)
     rows = ENCODINGS[precision](np.asarray(given.params["item_table"])).decoded()
     expected = rank(dataclasses.replace(given, params={**given.params, "item_table": rows}), dataset, dataset.period("test"))
@@ -63,7 +63,7 @@ def test_a_device_s_precision_is_that_of_its_rows(trained, precision):
 
 def test_what_is_kept_gives_the_figures_again(trained):
     dataset, workdir = trained
-    found = run_evaluate(dataset, workdir, ("global", "markov"), EvaluateOptions(ties="median"), overwrite=True)
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov"), ties="median"), overwrite=True)
     for name in ("global", "markov"):
         ranks = read_ranks(ranks_file(workdir, name))[name]
         assert {column.dtype for column in vars(ranks).values()} == {np.dtype(np.int32)}
@@ -77,13 +77,13 @@ def test_what_is_kept_gives_the_figures_again(trained):
 def test_ranks_of_models_that_are_no_longer_asked_for_are_removed(trained):
     dataset, workdir = trained
     for name in ("markov", "popularity"):
-        run_evaluate(dataset, workdir, (name,), overwrite=True)
+        run_evaluate(dataset, workdir, EvaluateOptions(model=(name,)), overwrite=True)
         assert [path.name for path in workdir.glob("evaluation/ranks/*")] == [f"{name}.npz"]
 
 
 def test_a_sample_of_lists_is_counted(trained):
     dataset, workdir = trained
-    found = run_evaluate(dataset, workdir, ("popularity",), EvaluateOptions(listed_predictions=50), overwrite=True)["popularity"]
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity",), listed_predictions=50), overwrite=True)["popularity"]
     assert 25 <= found["lists"] <= 75 < found["predictions"]
     assert found["coverage@20"] == 20 / N_ITEMS, "popularity recommends the same to everyone"
 
@@ -92,7 +92,7 @@ def test_the_trained_model_is_loaded_once(trained, monkeypatch):
     dataset, workdir = trained
     loads = []
     monkeypatch.setattr(module, "load_trained", lambda *given: loads.append(given) or load_trained(*given))
-    run_evaluate(dataset, workdir, ("global", "markov"), overwrite=True)
+    run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov")), overwrite=True)
     assert len(loads) == 1
 
 
@@ -103,12 +103,13 @@ def test_a_session_outside_its_period_is_named(trained, cut, period, wrong):
     start = int(dataset.times[dataset.offsets[30 if cut > 0 else 29]]) + (1 if cut > 0 else 0)
     moved = dataclasses.replace(dataset, manifest=dataset.manifest | {"cuts": {"personal_from": None, "test_from": start}})
     with pytest.raises(InputError, match=rf"expected the {period} period to begin at .* with session 30; got session {wrong} at 1970"):
-        run_evaluate(moved, workdir, ("markov",), overwrite=True)
+        run_evaluate(moved, workdir, EvaluateOptions(model=("markov",)), overwrite=True)
 
 
 def test_the_tables_show_every_model_and_metric(trained):
     dataset, workdir = trained
-    text = evaluated({name: run_evaluate(dataset, workdir, ("global", "markov"), overwrite=True)[name] for name in ("global", "markov")})
+    found = run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov")), overwrite=True)
+    text = evaluated({name: found[name] for name in ("global", "markov")})
     found = read_json(workdir / "evaluation/metrics.json", "evaluation")["markov"]
     low, high = found["ci95"]["recall@20"]
     assert f"| markov | {found['recall@20']:.4f} [{low:.4f}, {high:.4f}] |" in text

@@ -29,7 +29,7 @@ OWN = {
     "inspect": ("dataset",),
     "train": ("dataset workdir overwrite", *TRAINING, MeshOptions),
     "candidates": ("dataset workdir overwrite", CandidateOptions),
-    "evaluate": ("dataset workdir overwrite model", EvaluateOptions),
+    "evaluate": ("dataset workdir overwrite", EvaluateOptions),
     "personalize": ("dataset workdir overwrite", *PERSONAL, MeshOptions),
     "export": ("dataset workdir overwrite user", ExportOptions),
     "measure": ("workdir overwrite compare", MeasureOptions),
@@ -37,7 +37,8 @@ OWN = {
     "report": ("workdir dataset",),
     "experiment": (
         "input test_input workdir overwrite",
-        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, CandidateOptions, *PERSONAL, ExportOptions, MeasureOptions, MeshOptions),
+        *(PrepareOptions, ReadOptions, ShopOptions, *TRAINING, CandidateOptions, *PERSONAL, EvaluateOptions),
+        *(ExportOptions, MeasureOptions, MeshOptions),
     ),
 }
 

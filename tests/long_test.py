@@ -37,15 +37,16 @@ def test_training_killed_at_random_again_and_again_ends_bit_identical(tmp_path):
     write_log(tmp_path / "log.tsv")
     dataset, chance = tmp_path / "dataset", random.Random(0)
     assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
-    assert run(train_command(dataset, tmp_path / "whole")).returncode == 0
-    kills = 0
+    began = time.monotonic()
+    assert run(train_command(dataset, tmp_path / "whole", epochs=20)).returncode == 0
+    seconds, kills = time.monotonic() - began, 0
     for _ in range(40):
-        if kill_after(train_command(dataset, tmp_path / "killed"), chance.uniform(2, 7)) is None:
+        if kill_after(train_command(dataset, tmp_path / "killed", epochs=20), chance.uniform(0.2, 0.6) * seconds) is None:
             kills += 1
         else:
             break
     assert kills >= 3, "too few kills to say anything; make the run longer"
-    assert run(train_command(dataset, tmp_path / "killed")).returncode == 0
+    assert run(train_command(dataset, tmp_path / "killed", epochs=20)).returncode == 0
     assert final_params(tmp_path / "killed") == final_params(tmp_path / "whole")
 
 

@@ -242,6 +242,17 @@ def test_a_gap_that_leaves_single_clicks_is_warned_of(tmp_path):
     assert manifest["warnings"][0] in describe(manifest)
 
 
+def test_items_that_most_later_events_are_on_are_warned_of_where_they_are_unknown(tmp_path):
+    """Every day has items of its own, and one of all days."""
+    lines = [
+        f"{user},{item},7,pv,{DAY * day + 60 * i + user}" for user in range(9) for day in range(10) for i, item in enumerate([day, day, 99])
+    ]
+    manifest = run(tmp_path, *lines)
+    unknown, known = manifest["rows_dropped"]["unknown_item"], sum(manifest["periods"][name]["events"] for name in ("personal", "test"))
+    assert unknown > known == 0
+    assert f"{unknown:,} events after the global period are on items unknown in it and left out, 0 remain" in manifest["warnings"][-1]
+
+
 def test_an_empty_dataset_tells_how_far_apart_single_clicks_are(tmp_path):
     lines = [f"{user},{step % 3},7,pv,{DAY + 7200 * step + user}" for user in range(20) for step in range(9)]
     log = write_lines(tmp_path / "log.csv", lines)

@@ -20,7 +20,7 @@ from jaxrec.errors import InputError
 from jaxrec.report.account import commands
 from jaxrec.report.contents import markdown
 from jaxrec.report.environment import environment, processor
-from jaxrec.report.headline import headline, notes, verdict
+from jaxrec.report.headline import claim, headline, notes, verdict
 from jaxrec.report.plots import gain_histogram, plots
 from jaxrec.report.summary import gain_by_own_events, summarise
 from jaxrec.report.tables import Table, join, table
@@ -510,6 +510,18 @@ def test_the_headline_names_what_is_shipped(run, changed, words):
     text = write_report([run]) and (run / "report.html").read_text()
     assert ("on each device" in text) == networks
     assert re.search(rf"\| history prior +\| {'off' if 'history' in changed else 'on'} +\|", (run / "report.md").read_text())
+
+
+def test_without_predictions_nothing_is_claimed(run):
+    change(run / "personal" / "metrics.json", predictions=0, users=0)
+    users = run / "personal" / "users.parquet"
+    pd.read_parquet(users).assign(predictions=0).to_parquet(users)
+    found = summarise(run)
+    assert re.fullmatch(r"The global model reaches .*; none is a user's, so nothing is known of personal models\.", headline(found))
+    change(run / "train" / "metrics.json", predictions=0)
+    found = summarise(run)
+    assert (claim(found), headline(found)) == ("No model was evaluated", "Nothing was measured: the test period holds no prediction.")
+    assert not any("Recall" in note for note in notes(found) if "whole test" not in note)
 
 
 def test_warnings_about_the_data_are_shown(run):

@@ -25,7 +25,7 @@ from jaxrec.learning.personalize import Personal
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions, run_candidates
-from jaxrec.stages.evaluate import run_evaluate
+from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
 from jaxrec.stages.personalize import HISTORY, RESULT, STORE, run_personalize
 from jaxrec.stages.store import (
     RANKS,
@@ -187,7 +187,7 @@ def test_users_are_compared_on_the_same_predictions(trained, whole):
 
 def test_what_ships_is_what_the_store_holds(trained, whole):
     dataset, folder = trained
-    found = run_evaluate(dataset, folder, ("personal",), overwrite=True)["personal"]
+    found = run_evaluate(dataset, folder, EvaluateOptions(model=("personal",)), overwrite=True)["personal"]
     test = np.arange(dataset.period("test").start, dataset.n_sessions)
     nobody = dataset.users[test] < 0
     assert found["predictions"] == whole["predictions"] + (np.diff(dataset.offsets)[test][nobody] - 1).sum()
@@ -202,7 +202,7 @@ def test_a_prior_of_other_features_is_refused(trained, whole, tmp_path):
     written = {**whole, "history": whole["history"][:-1], "inputs": {**whole["inputs"], HISTORY: "own"}}
     write_json(workdir / RESULT, written)
     with pytest.raises(InputError, match=r"expected weights of own, .*--overwrite"):
-        run_evaluate(dataset, workdir, ("personal",))
+        run_evaluate(dataset, workdir, EvaluateOptions(model=("personal",)))
     with pytest.raises(InputError, match=r"features of the history prior: 'own' there, 'own, .* now.*--overwrite"):
         run_personalize(dataset, workdir, PERSONAL)
 

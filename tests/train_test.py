@@ -128,13 +128,13 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"launch.{name}", *arguments]
 
 
-def train_command(dataset: Path, workdir: Path) -> list[str]:
+def train_command(dataset: Path, workdir: Path, epochs: int = 6) -> list[str]:
     options = [
         "--units=16",
         "--embedding_dim=8",
         "--n_sample=16",
         "--lanes=8",
-        "--epochs=6",
+        f"--epochs={epochs}",
         "--validation_fraction=0",
         "--report_updates=50",
     ]

@@ -89,8 +89,8 @@ def test_the_ceiling_is_the_share_of_targets_that_rank_before_the_end(run):
 
 def test_models_are_evaluated_within_candidates_on_request(run):
     dataset, workdir = run
-    whole = run_evaluate(dataset, workdir, ("popularity", "markov"), overwrite=True)
-    within = run_evaluate(dataset, workdir, ("popularity", "markov"), EvaluateOptions(rank_within="candidates"), overwrite=True)
+    whole = run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity", "markov")), overwrite=True)
+    within = run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity", "markov"), rank_within="candidates"), overwrite=True)
     for name in ("popularity", "markov"):
         limited, ranked_within = ranking_within(workdir, dataset)
         ranks = ranked_within(limited(BASELINES[name](dataset, dataset.period("global"))))
@@ -104,9 +104,9 @@ def test_models_are_evaluated_within_candidates_on_request(run):
 
 def test_candidates_that_are_not_there_or_of_another_dataset_are_refused(run, tmp_path):
     dataset, workdir = run
-    options = EvaluateOptions(rank_within="candidates")
+    options = EvaluateOptions(model=("popularity",), rank_within="candidates")
     with pytest.raises(InputError, match=r"candidates/metrics\.json: expected a result of `candidates`"):
-        run_evaluate(dataset, tmp_path, ("popularity",), options)
+        run_evaluate(dataset, tmp_path, options)
     other = dataclasses.replace(dataset, manifest=dataset.manifest | {"checksums": {"items.npy": "others"}})
     with pytest.raises(InputError, match="they are of another dataset"):
-        run_evaluate(other, workdir, ("popularity",), options, overwrite=True)
+        run_evaluate(other, workdir, options, overwrite=True)

@@ -16,16 +16,19 @@ PERSONAL_MODELS, GLOBAL_MODELS, OWN_HISTORY = "personal models", "global models"
 
 def claim(summary: dict[str, Any]) -> str:
     """The finding in a few words, no stronger than the interval allows."""
-    if summary["personal"] is not None:
-        subject, limits = _subject(summary["personal"]), summary["personal"]["gain_ci95"]["recall@20"]
+    personal = _judged(summary)
+    if personal is not None:
+        subject, limits = _subject(personal), personal["gain_ci95"]["recall@20"]
         return f"{subject[0].upper()}{subject[1:]} {CLAIMS[verdict(limits)]}" if subject else "The global model alone is shipped"
-    return "No model was evaluated" if summary["global"] is None else "The global model alone"
+    return "The global model alone" if (summary["global"] or {}).get("predictions") else "No model was evaluated"
 
 
 def headline(summary: dict[str, Any]) -> str:
     """One sentence: does what devices ship beat the global model, for whom, at how many bytes and milliseconds."""
-    if summary["personal"] is not None:
-        return f"{'; '.join(filter(None, (_verdict(summary['personal']), _price(summary))))}."
+    if (personal := _judged(summary)) is not None:
+        return f"{'; '.join(filter(None, (_verdict(personal), _price(summary))))}."
+    if summary["global"] is not None and not summary["global"]["predictions"]:
+        return "Nothing was measured: the test period holds no prediction."
     if summary["global"] is not None:
         return f"{_global(summary['global'])}; {_why_not_personal(summary)}."
     return f"Neither a global nor a personal model was evaluated in this run; {_why_not_personal(summary)}."
@@ -33,7 +36,7 @@ def headline(summary: dict[str, Any]) -> str:
 
 def notes(summary: dict[str, Any]) -> list[str]:
     """Sentences that the headline leaves out: what fine-tuning and own history do alone, who gains, what is odd about the data."""
-    personal, dataset = summary["personal"], summary["dataset"]
+    personal, dataset = _judged(summary), summary["dataset"]
     found = (
         []
         if personal is None
@@ -50,6 +53,12 @@ def verdict(limits: list[float]) -> str:
     """
     low, high = limits
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+def _judged(summary: dict) -> dict | None:
+    """The figures of personal models, where there is a prediction that tells anything of them."""
+    personal = summary["personal"]
+    return personal if personal is not None and personal["predictions"] else None
 
 
 def _subject(personal: dict) -> str:
@@ -97,6 +106,8 @@ def _why_not_personal(summary: dict) -> str:
     dataset = summary["dataset"]
     if dataset is not None and not dataset["users"]:
         return "the log names no users, so there are no personal models"
+    if summary["personal"] is not None:
+        return "none is a user's, so nothing is known of personal models"
     return "personal models were not trained"
 
 

@@ -8,7 +8,7 @@ evaluation/ranks/MODEL.npz    its ranks, for comparisons with any model of any r
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,18 @@ RESULT = Path("evaluation/metrics.json")
 RANKS = Path("evaluation/ranks")
 
 MODELS = ("global", "personal", *BASELINES)
-USUAL = ("global", "popularity", "session_popularity", "markov", "item_knn")
-"""Models that are ranked where none are named."""
 NETWORKS = ("global", "personal")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions(Options):
-    """How models are ranked."""
+    """Which models are ranked, and how."""
 
+    model: tuple[str, ...] = option(
+        ("global", "popularity", "session_popularity", "markov", "item_knn"),
+        f"models to rank by: {', '.join(MODELS)}",
+        choices=MODELS,
+    )
     ties: str = option("standard", "rank among equal scores: best, worst or middle place", choices=TIES)
     scoring: str = option(
         "float32",
@@ -70,20 +73,17 @@ class EvaluateOptions(Options):
     )
 
 
-def run_evaluate(
-    dataset: Dataset, workdir: Path, names: Sequence[str], options: EvaluateOptions = EvaluateOptions(), overwrite: bool = False
-) -> dict:
+def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = EvaluateOptions(), overwrite: bool = False) -> dict:
     """Metrics of every named model over the test period; also written to `workdir`/evaluation/metrics.json.
 
     Raises:
-      InputError: an unknown model, one that was not trained yet, candidates that were not picked, or a session of the dataset that starts
+      InputError: no model, one that was not trained yet, candidates that were not picked, or a session of the dataset that starts
         outside its period.
     """
     check_periods(dataset)
-    for name in names or [""]:
-        if name not in MODELS:
-            raise InputError(f"--model: expected one of {', '.join(MODELS)}; got {name!r}")
-    inputs, trained = {"dataset": fingerprint(dataset)}, None
+    if not options.model:
+        raise InputError(f"--model: expected one of {', '.join(MODELS)} or several; got none")
+    inputs, trained, names = {"dataset": fingerprint(dataset)}, None, options.model
     if set(NETWORKS) & set(names):
         trained = load_trained(workdir, dataset)
         inputs["global model"] = trained.fingerprint
@@ -100,7 +100,7 @@ def run_evaluate(
         limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
         return {name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, workdir, options) for name in names}
 
-    return once(workdir / RESULT, {"model": list(names), **settings_of(options)}, inputs, overwrite, work)
+    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
 
 
 def ranks_file(workdir: Path, name: str) -> Path:

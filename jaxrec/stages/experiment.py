@@ -24,7 +24,7 @@ from jaxrec.learning.personal_recipe import PersonalRecipe
 from jaxrec.learning.recipe import Recipe
 from jaxrec.models.recommender import Model, ModelOptions
 from jaxrec.stages.candidates import CandidateOptions, run_candidates
-from jaxrec.stages.evaluate import USUAL, run_evaluate
+from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
 from jaxrec.stages.export import run_export
 from jaxrec.stages.measure import run_measure
 from jaxrec.stages.personalize import run_personalize
@@ -47,10 +47,10 @@ class Plan:
     recipe: Recipe = Recipe()
     candidates: CandidateOptions = CandidateOptions()
     personal: PersonalRecipe = PersonalRecipe()
+    evaluate: EvaluateOptions = EvaluateOptions()
     export: ExportOptions = ExportOptions()
     measure: MeasureOptions = MeasureOptions()
     mesh: MeshOptions = MeshOptions()
-    models: tuple[str, ...] = USUAL
 
 
 def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, overwrite: bool = False) -> dict:
@@ -73,11 +73,11 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
         run_candidates(dataset, workdir, plan.candidates, overwrite)
     else:
         log.info("3/8 candidates are left out: the log names no users")
-    log.info("4/8 evaluate")
-    run_evaluate(dataset, workdir, plan.models, overwrite=overwrite)
-    log.info("5/8 personalize")
+    log.info("4/8 personalize")
     references = {} if shop is None else _best_rankers(shop, dataset)
     run_personalize(dataset, workdir, plan.personal, overwrite, references, open_user_mesh(MeshOptions()))  # all devices
+    log.info("5/8 evaluate")
+    run_evaluate(dataset, workdir, plan.evaluate, overwrite)
     if missing := [package for package in DEVICE_PACKAGES if importlib.util.find_spec(package) is None]:
         log.warning("6/8 export and 7/8 measure are left out: %s not installed (pip install jaxrec[device])", " and ".join(missing))
     else:

@@ -97,7 +97,7 @@ def build(
     found = open_arrays(folder, account["users"])
     account |= sizes(found, Cuts(**account["cuts"]), sorted(intake.rows.behaviors.to_pylist()))
     account |= overlap_with_training(found) if len(logs) > 1 else {}
-    account["warnings"] += _empty_periods(account)
+    account["warnings"] += _empty_periods(account) + _unknown_items(account)
     if account["rows_read"] != account["events"] + sum(account["rows_dropped"].values()):
         raise RuntimeError(f"rows are lost: {account['rows_read']} read, {account['events']} kept, {account['rows_dropped']} dropped")
     return account | {"stage_seconds": seconds}
@@ -238,3 +238,9 @@ def _single_events(sessions: SessionLog, options: PrepareOptions) -> list[str]:
 def _empty_periods(account: dict) -> list[str]:
     wanted = ["personal", "test"] if account["users"] else ["test"]
     return [f"the {name} period holds no session" for name in wanted if not account["periods"][name]["sessions"]]
+
+
+def _unknown_items(account: dict) -> list[str]:
+    unknown, known = account["rows_dropped"]["unknown_item"], sum(account["periods"][name]["events"] for name in ("personal", "test"))
+    text = f"{unknown:,} events after the global period are on items unknown in it and left out, {known:,} remain"
+    return [f"{text}; a longer global period knows more items"] if unknown > known else []
