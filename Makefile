@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make quickstart` and `make test`. PYTHON=python3.12 picks another interpreter.
+# Everything a newcomer needs: `make quickstart` and `make test`. PYTHON=python3.12 picks another interpreter for a new .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -1,7 +1,7 @@
 """Simulated logs of any number of rows, in two published formats, to measure with.
 
-    python -m benchmarks.logs --format=userbehavior --rows=1000000 --out=/tmp/userbehavior.csv
-    python -m benchmarks.logs --format=rsc15 --rows=33003944 --out=/tmp/yoochoose-clicks.dat
+    python -m benchmarks.logs --format=userbehavior --rows=1000000 --out=runs/userbehavior.csv
+    python -m benchmarks.logs --format=rsc15 --rows=33003944 --out=runs/yoochoose-clicks.dat
 
 At the published number of rows a log has the published numbers of users or sessions and of items. Users and sessions grow with the rows;
 items with the root of the rows, with at least 5 rows for an item. Every item occurs; how often follows Zipf's law, flattened at the top.

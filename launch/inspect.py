@@ -1,6 +1,6 @@
 """Inspect a dataset: verify its checksums, print the account of it and how long sessions are.
 
-Example: python -m launch.inspect --dataset=/tmp/taobao
+Example: python -m launch.inspect --dataset=runs/taobao/dataset
 """
 
 from jaxrec.data.account import check_account, describe, histograms

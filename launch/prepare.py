@@ -1,6 +1,6 @@
 """Prepare a published log: sessions, three periods of time, a dataset folder and the account of every row.
 
-Example: python -m launch.prepare --input=UserBehavior.csv --item_field=category --dataset=/tmp/taobao
+Example: python -m launch.prepare --input=UserBehavior.csv --item_field=category --dataset=runs/taobao/dataset
 """
 
 from jaxrec.data.account import describe

@@ -2,7 +2,6 @@
 
 import json
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -76,7 +75,7 @@ def test_the_whole_job_killed_at_random_gives_the_same_report_and_never_a_half_f
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
 
 
-def test_a_million_rows_are_prepared_in_bounded_memory(tmp_path):
+def test_two_million_rows_are_prepared(tmp_path):
     generator = np.random.default_rng(0)
     rows = 2_000_000
     users, items = np.sort(generator.integers(0, 20_000, rows)), generator.zipf(1.3, rows) % 200_000
@@ -85,10 +84,7 @@ def test_a_million_rows_are_prepared_in_bounded_memory(tmp_path):
         for start in range(0, rows, 100_000):
             part = zip(users[start : start + 100_000], items[start : start + 100_000], times[start : start + 100_000], strict=True)
             file.write("".join(f"{user},{item},{item % 500},pv,{time}\n" for user, item, time in part))
-    began = time.monotonic()
     done = run(command("prepare", f"--input={tmp_path / 'log.csv'}", f"--dataset={tmp_path / 'dataset'}"))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"{rows:,} rows in {time.monotonic() - began:.1f} s, at most {peak:.2f} GB")
     assert done.returncode == 0, done.stderr
     assert "rows read              2,000,000" in done.stdout
 

@@ -22,16 +22,17 @@ AUTO = "auto"
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions(Options):
-    """On which devices training runs."""
+    """On which devices and in which processes training and personalisation run."""
 
     mesh: str = option(
         "",
-        "devices for the lanes and for the rows of the item tables, as data:8,model:1; one device, or all for lanes in several processes",
+        "devices, as data:8,model:1. data: training shares its lanes out to them (by default one device, or all of several processes), "
+        "personalisation its users (by default all of the process); model: training shares out the rows of the item tables",
     )
     coordinator_address: str | None = option(
         None, f"host:port of the first of several processes; {AUTO}: as the cluster says (Slurm, Open MPI, TPU pods)"
     )
-    num_processes: int | None = option(None, "processes that train together", minimum=1)
+    num_processes: int | None = option(None, "processes that work together", minimum=1)
     process_id: int | None = option(None, "number of this one, from 0", minimum=0)
 
     def __post_init__(self):

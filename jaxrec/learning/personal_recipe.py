@@ -29,7 +29,7 @@ class PersonalOptions(Options):
         "cross-entropy", "loss on the device, over its negatives; full: cross-entropy over all items", choices=(*LOSSES, FULL)
     )
     personal_n_sample: int = option(256, "negatives of each update", minimum=1)
-    personal_sample_alpha: float = option(0.5, "they are drawn from popularity to this power", minimum=0.0)
+    personal_sample_alpha: float = option(0.5, "negatives on the device are drawn from popularity to this power", minimum=0.0)
     anchor: float = option(0.0, "pull of personal parameters towards the global ones, times the learning rate (L2-SP)", minimum=0.0)
     personal_dropout_p_embed: float = option(0.0, "dropout of the input item rows on the device", minimum=0.0, maximum=0.99)
     personal_dropout_p_hidden: float = option(0.0, "dropout of each GRU layer's output on the device", minimum=0.0, maximum=0.99)
@@ -61,7 +61,9 @@ class ChoiceOptions(Options):
         0.25, "last part of own sessions that the device chooses by; 0: it takes what is best for most users", minimum=0.0, maximum=0.9
     )
     holdout_margin: float = option(0.5, "a personal model must beat the global one by this many standard errors", minimum=0.0)
-    holdout_strength: float = option(20.0, "what is known of other users counts as this many own predictions", minimum=0.0)
+    holdout_strength: float = option(
+        20.0, "the mean gain of other users counts like that of so many more held-out predictions", minimum=0.0
+    )
     validation_users: int = option(500, "users whose validation sessions say what is best for most", minimum=1)
     history_prior: bool = option(True, "learn what own clicks say beside the network, and use it where it clearly helps")
 

@@ -4,8 +4,9 @@
 are never copied per user. (DeepRec, WWW 2021: the device fine-tunes the last GRU layer and the dense layers.)
 
 Do no harm: a device trains on the first part of its own sessions with each learning rate, and after each epoch compares the loss on the
-last part with the global model's. It then trains on all of them with the rate and the number of epochs that did best, and uses the result
-only if they beat the global model by a margin.
+last part with the global model's. What the same rate and epochs gained for other users (`Advice`) counts beside it, as
+`holdout_strength` predictions more, because a few own ones say little. It then trains on all its sessions with the rate and the number of
+epochs that did best, and uses the result only if they beat the global model by a margin.
 
 Dimensions: U users of a chunk, B blocks of a user, rows x T of a block, n negatives, R learning rates, E epochs.
 """

@@ -223,7 +223,7 @@ def adapted(params: Params) -> dict:
 
 
 def personal_mask(model: Model, params: Params) -> dict:
-    """True at personal leaves, False at shared ones: the one mask behind the split and behind optax's freezing."""
+    """True at the leaves that `Model.split` calls personal, False at shared ones: what optax freezes by."""
     return {name: jax.tree.map(lambda _, mine=name in model.personal_parts: mine, part) for name, part in params.items()}
 
 

@@ -165,4 +165,4 @@ def _attainable(personal: dict) -> list[str]:
     attainable = personal.get("attainable")
     if not attainable or attainable.get("recovered") is None:
         return []
-    return [f"In this simulated shop what is shipped recovers {share(attainable['recovered'])} of what knowing the user could give."]
+    return [f"In this simulated shop what is shipped recovers {share(attainable['recovered'])} of what the users' clicks could give."]

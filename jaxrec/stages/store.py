@@ -5,8 +5,8 @@ personal/store/chunk-000012/users.npy    user index of each row, [U]; improved, 
     last.w_in.npy [U, ...] and so on     personal parameters (keep=full), or
     last.w_in.int8.npy, .scale.npy       their difference from the global ones (keep=int8), or nothing (keep=metrics)
     ranks.npz                            places of the users' test targets, by model
-    chunk.json                           seconds
-personal/store/cadence/chunk-000003.npz  places of test targets by models that were updated on the way, chunk by chunk of their own
+    chunk.json                           seconds, and the process that took them
+personal/store/cadence/every-50/chunk-000003.npz  places of test targets by models that were updated on the way, in chunks of their own
 personal/store/index.npy                 chunk and row of each user, [users, 2] int32; -1 where a user has none; written last
 """
 
