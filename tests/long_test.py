@@ -40,7 +40,7 @@ def test_training_killed_at_random_again_and_again_ends_bit_identical(tmp_path):
     assert run(train_command(dataset, tmp_path / "whole", epochs=20)).returncode == 0
     seconds, kills = time.monotonic() - began, 0
     for _ in range(40):
-        if kill_after(train_command(dataset, tmp_path / "killed", epochs=20), chance.uniform(0.2, 0.6) * seconds) is None:
+        if kill_after(train_command(dataset, tmp_path / "killed", epochs=20), chance.uniform(0.2, 0.4) * seconds) is None:
             kills += 1
         else:
             break
