@@ -9,6 +9,7 @@ from jaxrec.data.storage import load_dataset
 from jaxrec.learning.mesh import MeshOptions, open_user_mesh
 from jaxrec.learning.personal_recipe import ChoiceOptions, PersonalOptions, PersonalRecipe, UserRunOptions
 from jaxrec.learning.processes import connect, leads
+from jaxrec.stages.cadence import SHOWN as CADENCE
 from jaxrec.stages.personalize import SHOWN, run_personalize
 from launch import flags
 
@@ -37,9 +38,9 @@ def main() -> None:
     trained, rate = f"{result['users_trained']:,} of {result['users']:,} users fine-tuned", result["users_per_s"]
     shares = ", ".join(f"{result[f'users_{name}']:.1%} {name}" for name in ("better", "same", "worse"))
     print(f"{trained}, {rate:,.0f} users/s; {shares}; {result['users_fallback']:.1%} keep the global network")
-    if total := result.get("cadence_total"):
-        for name in ("fixed_with_history", "updated_with_history"):
-            print(f"{name}: Recall@20 {total[name]['recall@20']:.4f}, MRR@20 {total[name]['mrr@20']:.4f}")
+    for name in CADENCE if "cadence_total" in result else ():
+        total = result["cadence_total"][name]
+        print(f"{name.replace('_', ' '):>23}: Recall@20 {total['recall@20']:.4f}, MRR@20 {total['mrr@20']:.4f}")
 
 
 if __name__ == "__main__":

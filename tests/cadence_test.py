@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from functools import partial
+import shutil
 
 import jax
 import numpy as np
@@ -196,6 +196,8 @@ def test_a_part_of_a_dataset_is_a_dataset():
 
 
 USERS = 6
+TRAINING = PersonalOptions(personal_n_sample=12, personal_epochs=3, personal_learning_rates=(0.05,))
+DECIDED = ChoiceOptions(holdout_margin=0.0, holdout_strength=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +217,13 @@ def changing(tmp_path_factory):
 def results(request, changing):
     """Of updates every 12 events and of none, with a history prior."""
     dataset, folder = changing
-    training = PersonalOptions(personal_n_sample=12, personal_epochs=3, personal_learning_rates=(0.05,))
-    recipe = partial(PersonalRecipe, training, ChoiceOptions(holdout_margin=0.0, holdout_strength=0.0))
+    shutil.rmtree(folder / stage.STORE, ignore_errors=True)  # with what validation said of other settings
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "choose", lambda *_: Choice(no_advice(training), Learnt(PRIOR, True, ())))
+        patch.setattr(stage, "choose", lambda *_: Choice(no_advice(TRAINING), Learnt(PRIOR, True, ())))
         return [
-            run_personalize(dataset, folder, recipe(UserRunOptions(update_every=every, keep=request.param)), overwrite=True)
+            run_personalize(
+                dataset, folder, PersonalRecipe(TRAINING, DECIDED, UserRunOptions(update_every=every, keep=request.param)), overwrite=True
+            )
             for every in (12, 10**6)
         ]
 
@@ -256,6 +259,17 @@ def test_a_change_of_taste_is_followed(results):
     gained = [row["updated"]["mrr@20"] - row["fixed"]["mrr@20"] for row in rows]
     assert gained[1] > 0.02 and gained[3] > gained[1]
     assert total["network_gain_ci95"]["mrr@20"][0] > 0
+
+
+def test_updates_tell_of_the_networks_that_validation_refused_too(results, changing):
+    dataset, folder = changing
+    shutil.rmtree(folder / stage.STORE)  # with what validation said
+    run = UserRunOptions(update_every=12, keep=results[0]["settings"]["keep"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "choose", lambda *_: Choice(no_advice(TRAINING), Learnt(PRIOR, False, ())))
+        refused = run_personalize(dataset, folder, PersonalRecipe(TRAINING, DECIDED, run), overwrite=True)
+    assert refused["cadence"] == results[0]["cadence"]
+    assert refused["users_fallback"] == 1.0 and refused["after"] == refused["before_with_history"] != results[0]["after"]
 
 
 def test_updates_need_parameters_to_go_on_from():

@@ -36,6 +36,7 @@ from jaxrec.stages.candidates import CandidateOptions, candidates_of, run_candid
 from jaxrec.stages.export import export_user, known_items, personalized
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import settings_of
+from jaxrec.stages.personalize import RESULT as PERSONALIZED
 from jaxrec.stages.personalize import STORE, run_personalize
 from jaxrec.stages.store import chunk_folder, open_store
 from jaxrec.stages.train import Trained, load_trained, run_train
@@ -207,6 +208,14 @@ def run(tmp_path_factory):
 
 
 SMALL = (ModelOptions(units=(4,), embedding_dim=4), Recipe(LossOptions(n_sample=4), run=RunOptions(epochs=1, lanes=2)))
+
+
+def test_what_validation_refuses_no_device_starts_from(run, monkeypatch):
+    dataset, workdir = run
+    assert export_user(dataset, workdir, IDS[OWN], OPTIONS)[1]
+    refused = json.loads((workdir / PERSONALIZED).read_text()) | {"fine_tuned_is_used": False}
+    monkeypatch.setattr(stage, "load_personal", lambda *_: refused)
+    assert not export_user(dataset, workdir, IDS[OWN], OPTIONS)[1]
 
 
 def test_a_user_s_device_starts_from_the_stored_parameters(run):

@@ -524,6 +524,23 @@ def test_without_predictions_nothing_is_claimed(run):
     assert not any("Recall" in note for note in notes(found) if "whole test" not in note)
 
 
+def test_updates_on_the_way_are_shown_where_they_were_asked_for(run):
+    assert "Fine-tuning on the way" not in markdown({"shop": summarise(run)})
+    names = ("before", "before_with_history", "fixed", "fixed_with_history", "updated", "updated_with_history")
+    rows = [
+        {"users": 9 - n, "predictions": 90, **{name: {"recall@20": 0.1 * i + 0.01 * n, "mrr@20": 0.1} for i, name in enumerate(names)}}
+        for n in (0, 1)
+    ]
+    limits = {
+        "network_gain_ci95": {"recall@20": [0.01, 0.02], "mrr@20": [-0.03, 0.04]},
+        "gain_ci95": {"recall@20": [0, 0], "mrr@20": [0, 0]},
+    }
+    change(run / "personal" / "metrics.json", cadence=[{"updates": n, **row} for n, row in enumerate(rows)], cadence_total=rows[0] | limits)
+    text = markdown({"shop": summarise(run)})
+    assert re.search(r"\| 1 +\| +8 \| +90 \| +0\.0100 \| +0\.2100 \| +0\.4100 \| +0\.3100 \| +0\.5100 \|", text)
+    assert re.search(r"\| network alone, MRR@20 +\| +-0\.0300 to \+0\.0400 \|", text)
+
+
 def test_warnings_about_the_data_are_shown(run):
     change(run / "dataset" / "manifest.json", warnings=["every session has one event"])
     assert "every session has one event" in markdown({"shop": summarise(run)})

@@ -25,7 +25,7 @@ from jaxrec.learning.personalize import Personal
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions, run_candidates
-from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
+from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate, scorer
 from jaxrec.stages.personalize import HISTORY, RESULT, STORE, run_personalize
 from jaxrec.stages.store import (
     RANKS,
@@ -346,4 +346,8 @@ def test_the_choice_of_an_earlier_run_is_kept_when_a_run_goes_on(trained, whole,
     told = read_json(folder / STORE / "choice.json", "choice")
     told["learnt"]["fine_tuned"] = False
     write_json(workdir / STORE / "choice.json", told)
-    assert run_personalize(dataset, workdir, PERSONAL)["users_fallback"] == 1.0
+    found = run_personalize(dataset, workdir, PERSONAL)
+    assert found["users_fallback"] == 1.0 and found["after"] == found["before_with_history"]
+    assert not scorer("personal", dataset, workdir).base.mine.any(), "what validation refuses no device uses"
+    store = open_store(workdir / STORE, load_trained(workdir, dataset).model.split(load_trained(workdir, dataset).params)[1])
+    assert improved(store).any(), "what its own hold-out said stays known"

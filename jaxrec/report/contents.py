@@ -6,14 +6,14 @@ from jaxrec.report.account import data, dropped, environment, seconds, settings
 from jaxrec.report.candidates import candidates
 from jaxrec.report.headline import headline, notes
 from jaxrec.report.outcome import device, test_period, training
-from jaxrec.report.personal import chosen, groups, models, own_events, users
+from jaxrec.report.personal import cadence, chosen, groups, models, own_events, users
 from jaxrec.report.section import Runs, Section
 from jaxrec.report.tables import as_text
 
 
 def sections(runs: Runs) -> list[Section]:
     """Every part that the runs have figures for, the most important first."""
-    findings = (models, groups, users, own_events, chosen, test_period, candidates, training, device)
+    findings = (models, groups, users, own_events, cadence, chosen, test_period, candidates, training, device)
     builders = (*findings, data, dropped, environment, seconds, settings)
     return [section for builder in builders if (section := builder(runs)) is not None]
 

@@ -15,6 +15,13 @@ RANKERS = {
     SHIPPED: "after",
 }
 GROUPS = ("all users", "old", "new")
+UPDATED = {
+    "global": "before",
+    "fixed": "fixed",
+    "updated": "updated",
+    "fixed, with own history": "fixed_with_history",
+    "updated, with own history": "updated_with_history",
+}
 METRICS = {"Recall@20": "recall@20", "MRR@20": "mrr@20"}
 
 
@@ -208,3 +215,36 @@ def _bin_row(one: dict) -> tuple[str, ...]:
     recalls = metric(one["before"]["recall@20"]), metric(one["after"]["recall@20"])
     limits = interval(one["gain_ci95_recall@20"])
     return one["own_events"], count(one["users"]), count(one["predictions"]), *recalls, signed(one["gain_recall@20"]), limits
+
+
+def cadence(runs: Runs) -> Section | None:
+    """What it is worth that devices go on fine-tuning, by how many updates they have done."""
+    found = joined(runs, _cadence_table)
+    if found is None:
+        return None
+    text = (
+        "Recall@20 of test sessions in order of time: each is predicted, then, after every --update_every new events, learnt from. "
+        "Fixed are the networks that devices chose by their own hold-out before the test, whether or not validation lets them ship."
+    )
+    return Section("Fine-tuning on the way", text, (found, *filter(None, [joined(runs, _update_gains_table)])))
+
+
+def _cadence_table(summary: dict) -> Table | None:
+    personal = summary["personal"]
+    if personal is None or "cadence" not in personal:
+        return None
+    rows = [(count(one["updates"]), *_cadence_row(one)) for one in personal["cadence"]]
+    return Table(("updates before", "users", "predictions", *UPDATED), [*rows, ("all", *_cadence_row(personal["cadence_total"]))])
+
+
+def _cadence_row(one: dict) -> tuple[str, ...]:
+    return count(one["users"]), count(one["predictions"]), *(metric(one[name]["recall@20"]) for name in UPDATED.values())
+
+
+def _update_gains_table(summary: dict) -> Table | None:
+    personal = summary["personal"]
+    if personal is None or "cadence" not in personal:
+        return None
+    limits = {"network alone": personal["cadence_total"]["network_gain_ci95"], "with own history": personal["cadence_total"]["gain_ci95"]}
+    rows = [(f"{name}, {label}", interval(one[key])) for name, one in limits.items() for label, key in METRICS.items()]
+    return Table(("gain of updated over fixed", "95 % interval"), rows)

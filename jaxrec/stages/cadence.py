@@ -37,7 +37,8 @@ FOLDER = "cadence"
 """Where in the store the ranks of updated models lie, chunk by chunk."""
 
 SHOWN = ("before", "before_with_history", "fixed", "fixed_with_history", "updated", "updated_with_history")
-"""The global model, what devices ship and never change, and what they ship and update; each without and with the history prior."""
+"""The global model, the networks that devices chose by their own hold-out and never change, and those that they update; each without and
+with the history prior. These networks are what ships where validation found that they help at all."""
 
 JUDGED_BY = ("recall@20", "mrr@20")
 
@@ -61,10 +62,11 @@ class Devices(NamedTuple):
 def devices_of(stored: Sequence[Stored], choice: Choice, store: Store) -> Devices:
     """Devices after the fine-tuning in a finished store.
 
-    A device that keeps the global network does not fine-tune later either; a new user's does what helped most others, if anything did.
+    A device whose hold-out kept the global network does not fine-tune later either; a new user's does what helped most others, if anything
+    did.
     """
     users, (rate, epochs_of_most) = len(store.index), choice.best
-    helped = choice.learnt.fine_tuned and float(np.max(choice.advice.gains)) > 0
+    helped = float(np.max(choice.advice.gains)) > 0
     rates, epochs = np.full(users, rate, np.float32), np.full(users, epochs_of_most if helped else 0, np.int32)
     improved = np.zeros(users, bool)
     for one in stored:
@@ -209,11 +211,16 @@ def _joined(parts: Sequence[Mapping[str, Ranks]]) -> dict[str, Ranks]:
     return found
 
 
+def _chosen(own: np.ndarray, tuned: Ranks, other: Ranks) -> Ranks:
+    """Ranks of the same predictions by users' own models where they have one, [P] bool."""
+    return dataclasses.replace(other, **{name: np.where(own, getattr(tuned, name), getattr(other, name)) for name in ("greater", "equal")})
+
+
 def cadence(ranks: Mapping[str, Ranks], updated: Mapping[str, Ranks], own: np.ndarray, updates: np.ndarray) -> dict[str, Any]:
     """What updates are worth, on the same predictions: a row per number of updates done before, and all together.
 
     Args:
-      ranks: "before", "before_with_history", "fine_tuned" and "after", what devices ship.
+      ranks: "before" and "fine_tuned", and both "_with_history".
       updated: what `follow` found.
       own: whether the prediction's user has a model of its own without updates, [P].
       updates: done before the prediction, [P].
@@ -221,10 +228,15 @@ def cadence(ranks: Mapping[str, Ranks], updated: Mapping[str, Ranks], own: np.nd
     Returns:
       {"cadence": rows, "cadence_total": the same of all rows with intervals, over users, of what the updates gain}.
     """
-    plain, before = updated.get("updated", ranks["before"]), ranks["before"]
-    fixed = {name: np.where(own, getattr(ranks["fine_tuned"], name), getattr(before, name)) for name in ("greater", "equal")}
-    rankers = (before, ranks["before_with_history"], dataclasses.replace(before, **fixed), ranks["after"], plain)
-    found = dict(zip(SHOWN, (*rankers, updated.get("updated_with_history", plain)), strict=True))
+    before, plain = ranks["before"], updated.get("updated", ranks["before"])
+    found = {
+        "before": before,
+        "before_with_history": ranks["before_with_history"],
+        "fixed": _chosen(own, ranks["fine_tuned"], before),
+        "fixed_with_history": _chosen(own, ranks["fine_tuned_with_history"], ranks["before_with_history"]),
+        "updated": plain,
+        "updated_with_history": updated.get("updated_with_history", plain),
+    }
     values = {name: per_prediction(one.values()) for name, one in found.items()}
     users = np.unique(before.users)
     sums = {name: by_user(one, users) for name, one in found.items()}

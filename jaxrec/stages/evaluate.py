@@ -148,5 +148,5 @@ def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
     trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
     shared, start = trained.model.split(trained.params)
     store = open_store(workdir / STORE, start)
-    own = StoredScorer(trained.model, shared, store, improved(store))
+    own = StoredScorer(trained.model, shared, store, improved(store) & result["fine_tuned_is_used"])
     return WithHistory(own, tuple(result["history"]), popularity(dataset.item_counts))

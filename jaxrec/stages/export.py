@@ -166,11 +166,11 @@ def _number(dataset: Dataset, user: str) -> int:
 
 
 def _own_parameters(workdir: Path, trained: Trained, user: int) -> Params | None:
-    """The user's personal parameters; None where no model of the own was found to be better."""
-    settings = load_personal(workdir, trained)["settings"]
-    trained = trained.trains(settings["trainable"], settings["adapter_rank"])
+    """The user's personal parameters; None where the device uses the global ones."""
+    result = load_personal(workdir, trained)
+    trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
     store = open_store(workdir / STORE, trained.model.split(trained.params)[1])
-    if not improved(store)[user]:
+    if not (result["fine_tuned_is_used"] and improved(store)[user]):
         return None
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], store.params(np.array([user])))
 

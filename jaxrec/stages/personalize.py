@@ -140,7 +140,7 @@ def _personalize(job: PersonalRun, workdir: Path, references: Mapping[str, Score
     folders = [chunk_folder(workdir / STORE, number) for number in range(len(plan))]
     stored = [read_chunk(folder) for folder in folders]
     ranks = _ranks(job, choice, stored, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
-    table = _user_table(dataset, stored, ranks)
+    table = _user_table(dataset, choice, stored, ranks)
     if leads():
         finish_store(workdir / STORE, dataset.n_users, dict(enumerate(one.users for one in stored)))
         _write_table(workdir / RESULT.parent / "users.parquet", table)
@@ -202,8 +202,7 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
             began = time.perf_counter()
             users, result = fit(events)
             seconds = time.perf_counter() - began
-            improved = result.improved & choice.learnt.fine_tuned
-            result = result._replace(params=as_kept(recipe.run.keep, start, result.params), improved=improved)
+            result = result._replace(params=as_kept(recipe.run.keep, start, result.params))
             scorer = stack_users(trained.model, shared, start, [(users, result.params)], dataset.n_users)
             sessions, _ = histories.sessions_of_each(users, test.start, test.stop)
             ranks = _rank(dataset, {"fine_tuned": scorer}, choice, job.popular, np.sort(sessions), histories)
@@ -248,7 +247,7 @@ def _ranks(job: PersonalRun, choice: Choice, stored: list[Stored], own: Iterable
     improved = np.zeros(dataset.n_users, bool)
     for one in stored:
         improved[one.users] = one.columns["improved"]
-    mine = improved[before.users]
+    mine = improved[before.users] & choice.learnt.fine_tuned
     after = {name: np.where(mine, getattr(with_history, name), getattr(history, name)) for name in ("greater", "equal")}
     return dict(zip(SHOWN, (before, history, tuned, with_history, dataclasses.replace(before, **after)), strict=True))
 
@@ -265,7 +264,7 @@ def _more_ranks(dataset: Dataset, references: Mapping[str, Scorer]) -> dict[str,
     return rank_by_all(scorers, blocks, dataset.n_items)
 
 
-def _user_table(dataset: Dataset, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
+def _user_table(dataset: Dataset, choice: Choice, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
     """One row per user with a test prediction; metrics are means over the user's own predictions."""
     users = np.unique(ranks["before"].users)
     columns = {name: np.zeros(dataset.n_users, np.asarray(stored[0].columns[name]).dtype if stored else bool) for name in COLUMNS}
@@ -274,7 +273,7 @@ def _user_table(dataset: Dataset, stored: list[Stored], ranks: Mapping[str, Rank
         trained[one.users] = True
         for name, values in one.columns.items():
             columns[name][one.users] = values
-    kept = columns["improved"][users]
+    kept = columns["improved"][users] & choice.learnt.fine_tuned
     shown = {
         "user": load_users(dataset.folder)[users],
         "own_events": own_events(dataset)[users],

@@ -184,7 +184,7 @@ class Store:
 
 
 def improved(store: Store) -> np.ndarray:
-    """Whether each user's device uses its own model, [users] bool."""
+    """Whether each user's device found its own model better, [users] bool."""
     found = np.zeros(len(store.index), bool)
     for number in np.unique(store.index[:, 0][store.index[:, 0] >= 0]):
         folder = chunk_folder(store.folder, number)
