@@ -54,6 +54,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there; cut short, no part of it stays under its name."""
+    path = path.resolve()  # a link stays, what it names is removed
     if path.exists():
         aside = partial_path(path)
         shutil.rmtree(aside, ignore_errors=True)

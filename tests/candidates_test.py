@@ -225,7 +225,7 @@ def test_any_baseline_can_be_a_source_and_a_user_without_history_gets_popular_it
     assert lists[16].tolist() == by_popularity(np.bincount(early, minlength=crowd.n_items))[:8].tolist()
     assert (given[16] == 1).all() and (given[:16] == 0).any() and found["recall"]["8"]["all"][name] > 0
     assert all(len(set(row)) == 8 for row in lists.tolist())
-    assert candidates_of(tmp_path, 16).tolist() == lists[16, :4].tolist()
+    assert candidates_of(tmp_path, crowd, 16).tolist() == lists[16, :4].tolist()
     assert load_candidates(tmp_path, crowd).tolist() == lists[:, :4].tolist(), "the first number of candidates is the device's"
 
 
@@ -251,7 +251,11 @@ def test_wrong_input_is_refused(log, crowd, tmp_path):
         CandidateOptions(candidates_per_user=(5, 5))
     with pytest.raises(InputError, match="expected a result of `candidates`"):
         load_candidates(tmp_path / "nowhere", crowd)
-    assert candidates_of(tmp_path / "nowhere", 0) is None
+    assert candidates_of(tmp_path / "nowhere", crowd, 0) is None
+    run_candidates(crowd, tmp_path / "run", OPTIONS)
+    other = dataclasses.replace(crowd, manifest=crowd.manifest | {"checksums": {"items.npy": "others"}})
+    with pytest.raises(InputError, match="they are of another dataset"):
+        candidates_of(tmp_path / "run", other, 0)
 
 
 def test_a_log_without_behaviours_gives_all_its_events(crowd, tmp_path, caplog):

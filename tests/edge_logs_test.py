@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from world import dataset_of, written
 
+from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import session_blocks
 from jaxrec.errors import InputError
 from jaxrec.learning.personal_recipe import PersonalOptions, PersonalRecipe
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
-from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate
+from jaxrec.stages.evaluate import MODELS, EvaluateOptions, run_evaluate
 from jaxrec.stages.personalize import run_personalize
 from jaxrec.stages.train import run_train
 
@@ -55,6 +56,20 @@ def test_sessions_of_one_event_alone_are_refused(tmp_path):
         run_train(dataset, tmp_path, MODEL, RECIPE)
 
 
+def test_training_that_never_began_is_no_hindrance(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "dataset")
+    with pytest.raises(InputError, match="is not finite"):
+        run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, optimizer=OptimizerOptions(learning_rate=1e30)))
+    assert run_train(dataset, tmp_path, MODEL, RECIPE)["updates"] > 0
+
+
+def test_every_baseline_takes_sessions_without_a_pair(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2], [1]] * 9, [0] * 18, (12, 16), n_items=3), tmp_path / "dataset")
+    names = tuple(name for name in MODELS if name not in ("global", "personal", "als", "als_session", "bpr_mf"))
+    found = run_evaluate(dataset, tmp_path, EvaluateOptions(model=names))
+    assert all(found[name]["predictions"] == 2 for name in names)
+
+
 def test_a_model_of_another_dataset_is_refused(tmp_path):
     first = written(dataset_of([[0, 1, 2]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "first")
     second = written(dataset_of([[2, 1, 0]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "second")
@@ -69,6 +84,17 @@ def test_personal_models_of_an_earlier_global_model_are_refused(tmp_path):
     run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, run=RunOptions(epochs=2, lanes=2, seed=5)), overwrite=True)
     with pytest.raises(InputError, match="started from another one"):
         run_evaluate(dataset, tmp_path, EvaluateOptions(model=("personal",)), overwrite=True)
+
+
+def test_references_are_named_where_they_were_ranked_alone(tmp_path):
+    dataset = written(dataset_of([[0, 1, 2]] * 9, [0] * 9, (6, 8), n_items=3), tmp_path / "dataset")
+    whole_job(dataset, tmp_path)
+    more = {"another": BASELINES["markov"](dataset, dataset.period("global"))}
+    run_personalize(dataset, tmp_path, PERSONAL, overwrite=True, references=more)
+    kept = run_personalize(dataset, tmp_path, PERSONAL)
+    assert kept["inputs"]["references"] == "another", "it holds all that is asked for"
+    other = dataclasses.replace(PERSONAL, training=dataclasses.replace(PERSONAL.training, personal_seed=3))
+    assert run_personalize(dataset, tmp_path, other, overwrite=True)["inputs"]["references"] == ""
 
 
 def test_a_history_holds_no_click_that_comes_later_than_the_session(tmp_path):

@@ -1,22 +1,26 @@
 """Evaluation as a stage: what it keeps, the options of ranking, what a lower precision changes, and sessions out of their period."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 from world import dataset_of, random_sessions, written
 
+from jaxrec.baselines.registry import BASELINES
 from jaxrec.compression.rows import ENCODINGS
 from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
 from jaxrec.evaluation.metrics import metrics
-from jaxrec.files import read_json
+from jaxrec.evaluation.networks import GlobalScorer
+from jaxrec.files import read_json, write_json
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.report.models import evaluated
 from jaxrec.stages import evaluate as module
 from jaxrec.stages.evaluate import EvaluateOptions, ranks_file, run_evaluate, scorer
+from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.precision import at_precision
 from jaxrec.stages.store import read_ranks
 from jaxrec.stages.train import load_trained, rank, run_train
@@ -61,6 +65,20 @@ def test_a_device_s_precision_is_that_of_its_rows(trained, precision):
     assert found["global"]["ranks_changed"] > 0 and "ranks_changed" not in found["markov"]
 
 
+def test_a_device_s_precision_spares_what_devices_train(trained, tmp_path):
+    dataset, _ = trained
+    workdir = shutil.copytree(trained[1], tmp_path / "run")
+    one = load_trained(workdir, dataset)
+    settings = {"trainable": "dense", "adapter_rank": 0}
+    write_json(workdir / PERSONAL, {"inputs": {"model": one.fingerprint}, "settings": settings})
+    run_evaluate(dataset, workdir, EvaluateOptions(model=("global",), scoring="int8"), overwrite=True)
+    found = read_ranks(ranks_file(workdir, "global"))["global"].values()
+    by_part = [at_precision(GlobalScorer(model, one.params), "int8") for model in (one.trains("dense", 0).model, one.model)]
+    expected, other = (rank(given, dataset, dataset.period("test")).values() for given in by_part)
+    np.testing.assert_array_equal(found, expected)
+    assert (expected != other).any(), "or the law is empty"
+
+
 def test_what_is_kept_gives_the_figures_again(trained):
     dataset, workdir = trained
     found = run_evaluate(dataset, workdir, EvaluateOptions(model=("global", "markov"), ties="median"), overwrite=True)
@@ -79,6 +97,19 @@ def test_ranks_of_models_that_are_no_longer_asked_for_are_removed(trained):
     for name in ("markov", "popularity"):
         run_evaluate(dataset, workdir, EvaluateOptions(model=(name,)), overwrite=True)
         assert [path.name for path in workdir.glob("evaluation/ranks/*")] == [f"{name}.npz"]
+
+
+def test_an_evaluation_that_fails_leaves_the_earlier_one(trained):
+    dataset, workdir = trained
+    run_evaluate(dataset, workdir, EvaluateOptions(model=("markov",)), overwrite=True)
+    before = {path: path.read_bytes() for path in (workdir / "evaluation").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="expected a result of `personalize`"):
+        run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity", "personal")), overwrite=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BASELINES, "item_knn", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity", "item_knn")), overwrite=True)
+    assert {path: path.read_bytes() for path in (workdir / "evaluation").rglob("*") if path.is_file()} == before
 
 
 def test_a_sample_of_lists_is_counted(trained):

@@ -210,6 +210,14 @@ def run(tmp_path_factory):
 SMALL = (ModelOptions(units=(4,), embedding_dim=4), Recipe(LossOptions(n_sample=4), run=RunOptions(epochs=1, lanes=2)))
 
 
+def test_personalisation_that_was_not_finished_is_not_ignored(run, tmp_path):
+    dataset, workdir = run
+    shutil.copytree(workdir, tmp_path / "run")
+    (tmp_path / "run" / PERSONALIZED).unlink()
+    with pytest.raises(InputError, match=r"personal/metrics\.json: expected `personalize` to be finished; it was begun"):
+        stage.run_export(dataset, tmp_path / "run", OPTIONS, overwrite=True)
+
+
 def test_what_validation_refuses_no_device_starts_from(run, monkeypatch):
     dataset, workdir = run
     assert export_user(dataset, workdir, IDS[OWN], OPTIONS)[1]
@@ -388,7 +396,7 @@ def test_a_user_s_device_knows_the_candidates_that_were_picked(run, tmp_path):
     dataset, workdir = run
     shutil.copytree(workdir, tmp_path / "run")
     run_candidates(dataset, tmp_path / "run", CandidateOptions(candidate_sources=("popularity",), candidates_per_user=(2, 5)))
-    picked = candidates_of(tmp_path / "run", NEW)
+    picked = candidates_of(tmp_path / "run", dataset, NEW)
     assert len(picked) == 2, "the first number is the device's"
     for most in (1, 4):
         assert set(known_items(dataset, tmp_path / "run", NEW, most).tolist()) == set(picked[:most].tolist())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, sha256, whole_file, whole_folder, write_json
+from jaxrec.files import read_json, remove_folder, sha256, whole_file, whole_folder, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +79,16 @@ def test_a_new_folder_holds_nothing_of_the_earlier_one(tmp_path):
     with whole_folder(tmp_path / "result") as partial:
         (partial / "only.txt").write_text("second")
     assert everything(tmp_path / "result") == {"only.txt": b"second"}
+
+
+def test_what_a_link_names_is_removed_and_the_link_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    remove_folder(tmp_path / "near")
+    assert not (tmp_path / "far").exists() and (tmp_path / "near").is_symlink()
+    with whole_folder(tmp_path / "near") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "far" / "file").read_text() == "new"
 
 
 def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):

@@ -104,6 +104,8 @@ def test_a_later_flag_wins_over_a_file_of_flags_and_the_file_over_an_earlier_one
             ["experiment", "--workdir=none", "--mesh=data:99"],
             ["--mesh: expected a mesh of at most the 2 devices"],
         ),
+        (["experiment", "--workdir=none", "--rows=candidates"], ["--rows=candidates: expected bundled or streamed"]),
+        (["experiment", "--workdir=none", "--model=personal", "--keep=metrics"], ["--model=personal: expected a store of parameters"]),
         (["experiment", "--workdir=none", "--personal_learning_rates="], ["--personal_learning_rates: expected at least one value"]),
     ],
 )

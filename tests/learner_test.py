@@ -79,6 +79,21 @@ def test_where_nothing_can_be_trained_the_sessions_are_kept(tmp_path):
     assert (second.sessions, second.running) == ([[1, 2, 3]], [4])
 
 
+def test_a_baked_model_is_followed_but_never_updated():
+    one = Learner(DeviceModel.load(exported("dense", baked=True)), every=2)
+    assert visit(one, [1, 2, 3]) is None and one.sessions == [[1, 2, 3]]
+
+
+def test_an_item_outside_the_vocabulary_is_not_remembered(tmp_path):
+    one = learner()
+    assert one.click(3) is not None and one.click(-1) is None
+    one.click(4)
+    one.end_session()
+    assert one.sessions == [[3, 4]]
+    one.save(tmp_path / "me.npz")
+    one.restore(tmp_path / "me.npz")
+
+
 def test_saved_in_the_middle_of_a_session_goes_on_as_if_uninterrupted(tmp_path):
     log = np.random.default_rng(0).integers(0, ITEMS, (8, 4)).tolist()
     whole, stopped = learner(learning_rate=0.1), learner(learning_rate=0.1)

@@ -785,9 +785,20 @@ def launch(command: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", f"launch.{command}", *flags], cwd=REPO, capture_output=True, text=True, timeout=120)
 
 
-def test_results_of_stages_that_did_not_work_on_each_other_are_refused(tmp_path):
-    run = fake_run(tmp_path / "run")
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("personal", "model"),
+        ("train", "dataset"),
+        ("evaluation", "personal models"),
+        ("evaluation", "candidates"),
+        ("evaluation", "dataset"),
+    ],
+)
+def test_results_of_stages_that_did_not_work_on_each_other_are_refused(run, stage, name):
+    change(run / "dataset" / "manifest.json", checksums={"items.npy": "of today"})
     change(run / "train" / "metrics.json", fingerprint="of today")
-    change(run / "personal" / "metrics.json", inputs={"model": "of yesterday"})
-    with pytest.raises(InputError, match="expected the personal of the train that is there"):
+    summarise(run)
+    change(run / stage / "metrics.json", inputs={name: "of yesterday"})
+    with pytest.raises(InputError, match=f"expected results of {stage} that belong to the {name} there; they are of an earlier one"):
         summarise(run)

@@ -178,6 +178,17 @@ def test_an_update_that_is_not_finite_changes_nothing(device):
     close(device.state, before, 0)
 
 
+def test_every_fine_tuning_starts_its_optimizer_afresh(folder, device):
+    """As users are fine-tuned again in simulation: parameters are kept between two fine-tunings and nothing else."""
+    device.train_on([[1, 2, 3], [4, 5]], 0.1)
+    other = DeviceModel.load(folder)
+    other.state |= {name: part for name, part in device.state.items() if name.startswith("personal.")}
+    assert any((other.state[name] != device.state[name]).any() for name in device.state), "or there is no optimizer's state to forget"
+    for one in (device, other):
+        one.train_on([[3, 4, 5]], 0.1)
+    close(other.state, device.state, 0)
+
+
 def test_saved_and_restored_goes_on_as_if_uninterrupted(folder, device, tmp_path):
     sessions = np.random.default_rng(0).integers(0, ITEMS, (4, 6)).tolist()
     device.train_on(sessions[:2], 0.1)

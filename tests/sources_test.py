@@ -45,6 +45,12 @@ def test_inputs_may_be_patterns_and_lists(tmp_path):
         input_files([tmp_path / "*.tsv"], "input")
 
 
+def test_a_file_is_not_read_twice(tmp_path):
+    write_lines(tmp_path / "a1.csv", ["1"])
+    with pytest.raises(InputError, match=r"--input: expected every file once; got .*a1\.csv twice"):
+        input_files([tmp_path / "a*.csv", tmp_path / "a1.csv"], "input")
+
+
 @pytest.mark.parametrize("suffix", PACKED)
 def test_packed_is_the_same(tmp_path, suffix):
     plain = write_lines(tmp_path / "ratings.dat", RATINGS * 1000)

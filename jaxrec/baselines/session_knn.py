@@ -73,7 +73,7 @@ class SessionKnn:
         vectors = by_rows(running.weight, running.item, rows, n_items)
         work = np.add.reduceat(np.diff(self.recent.indptr)[running.item], rows[:-1])
         parts = [self._scored(vectors[some], some.start, running) for some in pieces(work, CANDIDATES_AT_ONCE)]
-        return sparse.vstack(parts, format="csr")
+        return sparse.vstack(parts or [sparse.csr_array((0, n_items), dtype=np.float32)], format="csr")
 
     def scores(self, encoded: sparse.csr_array, start: int, stop: int) -> np.ndarray:
         return before_others(encoded[:, start:stop].toarray(), self.fill[start:stop])

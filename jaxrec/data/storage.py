@@ -5,6 +5,8 @@
 """
 
 import dataclasses
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,6 +129,11 @@ def read_manifest(folder: Path) -> dict:
     if missing:
         raise InputError(f"{folder / MANIFEST}: expected a dataset manifest; {', '.join(missing)} is missing")
     return manifest
+
+
+def fingerprint(manifest: dict) -> str:
+    """What tells two datasets apart: a digest of their files' digests."""
+    return hashlib.sha256(json.dumps(manifest["checksums"], sort_keys=True).encode()).hexdigest()
 
 
 def load_vocabulary(folder: Path) -> np.ndarray:

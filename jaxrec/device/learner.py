@@ -82,9 +82,13 @@ class Learner:
         self._past = past_of(self.sessions)
 
     def click(self, item: int) -> np.ndarray | None:
-        """Follow one click; returns the user vector after it, [dim], or None where the device does not know the item."""
+        """Follow one click; returns the user vector after it, [dim], or None where the device does not know the item.
+
+        -1, an item that the vocabulary does not hold, is not remembered.
+        """
         vector = self.device.click(item) if self.device.knows([item])[0] else None
-        self.running.append(int(item))
+        if item >= 0:
+            self.running.append(int(item))
         return vector
 
     def recommend(self, candidates: Sequence[int] | None = None, exclude_seen: bool = False) -> Recommendation:
@@ -94,13 +98,13 @@ class Learner:
         return self.device.recommend(self.running, candidates, self._past, exclude_seen)
 
     def end_session(self) -> Update | None:
-        """The running session is over; returns what an update came to if one was due."""
+        """The running session is over; returns what an update came to if one was due. A baked model is never updated."""
         if self.running:
             self.sessions.append(self.running)
             self.running, self._past = [], past_of(self.sessions)
         self.device.new_session()
         due = sum(len(session) for session in self.sessions[self.learnt :]) >= self.every
-        return self._update() if due else None
+        return self._update() if due and self.device.learns else None
 
     def save(self, path: str | Path) -> None:
         """Write parameters, clicks and where the cadence stands, whole or not at all."""

@@ -27,6 +27,7 @@ from jaxrec.device.state import (
     ITEMS,
     MANIFEST,
     MODEL,
+    OPTIMIZER,
     PERSONAL,
     STATE,
     check_inputs,
@@ -70,6 +71,7 @@ class DeviceModel:
 
     def __init__(self, interpreter: Any, manifest: Mapping[str, Any], state: dict[str, np.ndarray], known: dict[str, np.ndarray]):
         self.manifest, self.state = manifest, state
+        self._fresh = {name: part for name, part in state.items() if name.startswith(OPTIMIZER)}
         self._know(known)
         self.runners = {name: interpreter.get_signature_runner(name) for name in manifest["signatures"]}
         self.hidden: dict[str, np.ndarray] = {}
@@ -157,7 +159,7 @@ class DeviceModel:
         self.hidden = self._zero_hidden("step")
 
     def train_on(self, sessions: Sequence[Sequence[int]], learning_rate: float, epochs: int = 1, seed: int = 0) -> float:
-        """Fine-tune on the user's sessions, oldest first, as users are fine-tuned in simulation.
+        """Fine-tune on the user's sessions, oldest first, as users are fine-tuned in simulation: the optimizer starts afresh.
 
         Returns:
           mean loss of the last pass, each update's before it; 0 without a pair of clicks.
@@ -166,6 +168,7 @@ class DeviceModel:
           InputError: an update is not finite; the parameters are those from before the call.
         """
         generator, before, blocks, found = np.random.default_rng(seed), self.state, self._blocks(sessions), 0.0
+        self.state = self.state | self._fresh
         try:
             for _ in range(epochs):
                 found = self._pass(blocks, lambda *block: self.update(*block, self.draw(generator), learning_rate))
@@ -200,7 +203,7 @@ class DeviceModel:
         Raises:
           InputError: the outcome is not finite; nothing was changed.
         """
-        if "train" not in self.runners:
+        if not self.learns:
             raise InputError("train: expected a model whose personal parameters are inputs; they are baked into this one")
         if not learning_rate >= 0:
             raise InputError(f"learning_rate: expected 0 or more; got {learning_rate}")
@@ -232,6 +235,11 @@ class DeviceModel:
         """
         self._shape("train", "mask")
         self.state = read_state(Path(path), self.manifest)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the personal parameters can be trained; those of a baked model cannot."""
+        return "train" in self.runners
 
     def knows(self, items: Sequence[int]) -> np.ndarray:
         """Whether the device knows each item of the vocabulary, [items] bool."""

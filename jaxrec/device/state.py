@@ -16,7 +16,8 @@ from jaxrec.errors import InputError
 from jaxrec.files import read_json, sha256, whole_file
 
 MODEL, MANIFEST, PERSONAL, ITEMS = "model.tflite", "manifest.json", "personal.npz", "items.npz"
-STATE = ("personal.", "optimizer.")
+OPTIMIZER = "optimizer."
+STATE = ("personal.", OPTIMIZER)
 """How the names of what a user's device keeps and trains begin."""
 FINGERPRINT = "fingerprint"
 """The entry of a file of arrays that names the model it belongs to."""

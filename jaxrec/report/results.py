@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow
 
 from jaxrec.data.own_history import FEATURES
+from jaxrec.data.storage import fingerprint
 from jaxrec.errors import InputError
-from jaxrec.files import read_json
+from jaxrec.files import read_json, sha256
 
 # The keys that the report needs: a number or another value in words, an object with such keys ("*" stands for every key that is there), or
 # a list of such objects.
@@ -106,9 +107,8 @@ def read_results(workdir: Path, dataset_folder: Path | None = None) -> Results:
         raise InputError(f"{folder / 'manifest.json'}: expected a dataset manifest; there is no such file")
     if all(found is None for found in (dataset, train, candidates, evaluation, personal_run, export, measurement)):
         raise InputError(f"{workdir}: expected results of train, candidates, evaluate, personalize, export or measure; found none")
-    _check_chain(
-        workdir, {"train": train, "evaluation": evaluation, "personal": personal_run, "export": export, "measurement": measurement}
-    )
+    stages = {"train": train, "candidates": candidates, "personal": personal_run, "evaluation": evaluation}
+    _check_chain(workdir, dataset, stages | {"export": export, "measurement": measurement})
     history = [] if train is None else read_history(workdir / "train" / "metrics.jsonl")
     device = _device(workdir / "device" / "manifest.json", export, measurement)
     return Results(
@@ -164,23 +164,22 @@ def _evaluation(path: Path) -> dict | None:
     return {"models": models} | {name: found[name] for name in ABOUT if name in found}
 
 
-# (stage, its input, the stage that made it, what tells one from another there)
-CHAIN = (
-    ("evaluation", "global model", "train", "fingerprint"),
-    ("personal", "model", "train", "fingerprint"),
-    ("measurement", "exported model", "export", "sha256"),
-)
-
-
-def _check_chain(workdir: Path, found: dict[str, dict | None]) -> None:
+def _check_chain(workdir: Path, dataset: dict | None, found: dict[str, dict | None]) -> None:
     """Refuse results of stages that did not work on each other: one of them was done again and the other was not."""
-    for stage, name, maker, mark in CHAIN:
-        used = ((found[stage] or {}).get("inputs") or {}).get(name)
-        made = (found[maker] or {}).get(mark)
-        if used is not None and made is not None and used != made:
-            raise InputError(
-                f"{workdir}: expected the {stage} of the {maker} that is there; it is of an earlier one, run it again with --overwrite"
-            )
+    train, export = found["train"] or {}, found["export"] or {}
+    files = {"trained model": "train", "personal models": "personal", "candidates": "candidates"}
+    made = {  # by the names that stages give their inputs: what tells one from another
+        "dataset": fingerprint(dataset) if dataset and "checksums" in dataset else None,
+        "global model": train.get("fingerprint"),
+        "model": train.get("fingerprint"),
+        "exported model": export.get("sha256"),
+        **{name: sha256(workdir / folder / "metrics.json") for name, folder in files.items() if found[folder] is not None},
+    }
+    for stage, result in found.items():
+        for name, used in ((result or {}).get("inputs") or {}).items():
+            if made.get(name) not in (None, used):
+                expected = f"expected results of {stage} that belong to the {name} there"
+                raise InputError(f"{workdir}: {expected}; they are of an earlier one, run it again with --overwrite")
 
 
 def _device(path: Path, export: dict | None, measurement: dict | None) -> dict | None:

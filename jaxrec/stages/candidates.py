@@ -21,6 +21,7 @@ from jaxrec.baselines.candidates import SOURCES, by_popularity, merged, proposed
 from jaxrec.data.allowed import Askers, allowed_events, by_user
 from jaxrec.data.blocks import session_blocks
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.storage import fingerprint
 from jaxrec.device.delivery import MODES, delivery_bytes
 from jaxrec.device.state import MANIFEST
 from jaxrec.errors import InputError
@@ -32,7 +33,7 @@ from jaxrec.options import Options, option
 from jaxrec.stages.ceiling import Ceiling
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.train import RESULT as TRAINED
-from jaxrec.stages.train import fingerprint, rank
+from jaxrec.stages.train import rank
 
 log = logging.getLogger("jaxrec")
 
@@ -85,7 +86,7 @@ def run_candidates(dataset: Dataset, workdir: Path, options: CandidateOptions = 
     """
     if not dataset.n_users:
         raise InputError(f"--dataset: expected a log with users, whose candidates these are; {dataset.folder} names none")
-    settings, inputs = settings_of(options), {"dataset": fingerprint(dataset)}
+    settings, inputs = settings_of(options), {"dataset": fingerprint(dataset.manifest)}
     behaviors = options.allowed_behaviors if dataset.behaviors is not None else ()
     if behaviors:
         dataset.of_behaviors(behaviors, "allowed_behaviors")  # refused before anything is removed
@@ -96,7 +97,7 @@ def run_candidates(dataset: Dataset, workdir: Path, options: CandidateOptions = 
         with whole_folder((workdir / RESULT).parent) as folder:
             return _pick(dataset, folder, options, behaviors)
 
-    result = once(workdir / RESULT, settings, inputs, overwrite, work)
+    result = once(workdir / RESULT, settings, inputs, overwrite, work, write=dict)
     return result | _weigh(dataset, workdir, options)
 
 
@@ -163,24 +164,21 @@ def load_candidates(workdir: Path, dataset: Dataset) -> np.ndarray:
       InputError: there are none, or they are of another dataset.
     """
     result = read_json(workdir / RESULT, "result of `candidates`")
-    if result["inputs"]["dataset"] != fingerprint(dataset):
+    if result["inputs"]["dataset"] != fingerprint(dataset.manifest):
         raise InputError(f"{workdir / RESULT}: expected candidates of {dataset.folder}; they are of another dataset")
-    return _lists(workdir)[:, : result["lists"][0]]
+    return np.load((workdir / RESULT).with_name(ARRAYS["items"][0]), mmap_mode="r")[:, : result["lists"][0]]
 
 
-def candidates_of(workdir: Path, user: int) -> np.ndarray | None:
-    """Candidates that one user's device gets, by the user's index, best first, [at most N] int32.
+def candidates_of(workdir: Path, dataset: Dataset, user: int) -> np.ndarray | None:
+    """Candidates that one user's device gets, by the user's index, best first, [at most N] int32; None where no candidates were picked.
 
-    None where no candidates were picked.
+    Raises:
+      InputError: they are of another dataset.
     """
     if not (workdir / RESULT).exists():
         return None
-    own = _lists(workdir)[user, : read_json(workdir / RESULT, "result of `candidates`")["lists"][0]]
+    own = load_candidates(workdir, dataset)[user]
     return np.asarray(own[own >= 0])
-
-
-def _lists(workdir: Path) -> np.ndarray:
-    return np.load((workdir / RESULT).with_name(ARRAYS["items"][0]), mmap_mode="r")
 
 
 class Ranking(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.own_history import popularity
-from jaxrec.data.storage import check_periods
+from jaxrec.data.storage import check_periods, fingerprint
 from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import by_group
 from jaxrec.evaluation.intervals import ci95, cluster_sums
@@ -24,8 +24,7 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer, WithHistory
 from jaxrec.evaluation.ranks import TIES, Ranks, changed
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import remove_folder, sha256
-from jaxrec.learning.processes import leads
+from jaxrec.files import sha256, whole_folder
 from jaxrec.options import Options, option
 from jaxrec.stages.candidates import RESULT as CANDIDATES
 from jaxrec.stages.candidates import load_candidates, ranking_of_all, ranking_within
@@ -34,13 +33,15 @@ from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.personalize import STORE, load_personal
 from jaxrec.stages.precision import at_precision
 from jaxrec.stages.store import StoredScorer, improved, open_store, write_ranks
-from jaxrec.stages.train import Trained, blocks_for, fingerprint, load_trained
+from jaxrec.stages.train import Trained, blocks_for, load_trained
 
 RESULT = Path("evaluation/metrics.json")
 RANKS = Path("evaluation/ranks")
 
 MODELS = ("global", "personal", *BASELINES)
 NETWORKS = ("global", "personal")
+ENCODED = ("float16", "int8")
+"""Precisions of files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class EvaluateOptions(Options):
         "what a network's scores are products of: bfloat16 rows and vectors, or rows and frozen matrices as a device of that --precision "
         "decodes them (float16, int8); sums are float32. The share of predictions whose standard rank differs from float32's is "
         "ranks_changed",
-        choices=("float32", "bfloat16", "float16", "int8"),
+        choices=("float32", "bfloat16", *ENCODED),
     )
     rank_within: str = option(
         "catalogue",
@@ -83,10 +84,14 @@ def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = Eva
     check_periods(dataset)
     if not options.model:
         raise InputError(f"--model: expected one of {', '.join(MODELS)} or several; got none")
-    inputs, trained, names = {"dataset": fingerprint(dataset)}, None, options.model
+    inputs, trained, names = {"dataset": fingerprint(dataset.manifest)}, None, options.model
     if set(NETWORKS) & set(names):
         trained = load_trained(workdir, dataset)
         inputs["global model"] = trained.fingerprint
+        if options.scoring in ENCODED and (workdir / PERSONAL).exists():  # frozen is what users' devices do not train
+            settings = load_personal(workdir, trained)["settings"]
+            trained = trained.trains(settings["trainable"], settings["adapter_rank"])
+            inputs["trained on devices"] = f"{settings['trainable']}, {settings['adapter_rank']}"
         if "personal" in names:
             load_personal(workdir, trained)
             inputs["personal models"] = sha256(workdir / PERSONAL)
@@ -95,21 +100,26 @@ def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = Eva
         inputs["candidates"] = sha256(workdir / CANDIDATES)
 
     def work() -> dict:
-        if leads():
-            remove_folder(workdir / RANKS)  # of models that are no longer asked for
         limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
-        return {name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, workdir, options) for name in names}
+        with whole_folder(workdir / RANKS) as folder:
+            return {
+                name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, folder, options) for name in names
+            }
 
-    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work)
+    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work, write=dict)
 
 
 def ranks_file(workdir: Path, name: str) -> Path:
     """Where the ranks of the named model are kept, by its name."""
-    return workdir / RANKS / f"{name}.npz"
+    return workdir / RANKS / _file(name)
+
+
+def _file(name: str) -> str:
+    return f"{name}.npz"
 
 
 def _measure(
-    name: str, scorer: Scorer, ranked: Callable[[Scorer], Ranks], dataset: Dataset, workdir: Path, options: EvaluateOptions
+    name: str, scorer: Scorer, ranked: Callable[[Scorer], Ranks], dataset: Dataset, folder: Path, options: EvaluateOptions
 ) -> dict[str, Any]:
     test, more = dataset.period("test"), {}
     ranks = ranked(scorer)
@@ -117,8 +127,7 @@ def _measure(
         exact, scorer = ranks, at_precision(scorer, options.scoring)
         ranks = ranked(scorer)
         more = {"ranks_changed": changed(exact, ranks)}
-    if leads():
-        write_ranks(ranks_file(workdir, name), {name: ranks})
+    write_ranks(folder / _file(name), {name: ranks})
     counts = recommended(scorer, blocks_for(scorer, dataset, spread(dataset, test, options.listed_predictions)), dataset.n_items)
     totals = cluster_sums(ranks, options.ties)
     return {

@@ -66,6 +66,7 @@ def run_experiment(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir:
     shop = None if inputs else draw(plan.shop)
     log.info("1/8 prepare")
     dataset = _prepare(inputs, test_inputs, workdir, plan, shop, overwrite)
+    _check_log(dataset, plan)
     log.info("2/8 train")
     run_train(dataset, workdir, plan.model, plan.recipe, overwrite, open_mesh(plan.mesh))
     if dataset.n_users:
@@ -93,11 +94,26 @@ def _check(plan: Plan) -> None:
     """Refuse at once what a late stage would refuse."""
     training = plan.personal.training
     check_device_rule(training.rule)
+    if plan.export.rows == "candidates":
+        raise InputError("--rows=candidates: expected bundled or streamed; what the file holds depends on one user (`export --user`)")
+    if "personal" in plan.evaluate.model and plan.personal.run.keep == "metrics":
+        raise InputError("--model=personal: expected a store of parameters (--keep=full or int8); got --keep=metrics")
     model = Model(plan.model, n_items=1, trainable=training.trainable)
     model.split(model.init(jax.random.key(0)))
     if plan.mesh.coordinator_address is not None:
         raise InputError("--coordinator_address: expected none, the whole job runs in one process; train and personalize run in several")
     open_mesh(plan.mesh)
+
+
+def _check_log(dataset: Dataset, plan: Plan) -> None:
+    """Refuse before the training what does not fit the log."""
+    allowed, evaluate = plan.candidates.allowed_behaviors, plan.evaluate
+    if allowed and dataset.behaviors is not None:
+        dataset.of_behaviors(allowed, "allowed_behaviors")
+    if not dataset.n_users and "personal" in evaluate.model:
+        raise InputError("--model=personal: expected a log with users; this one names none")
+    if not dataset.n_users and evaluate.rank_within == "candidates":
+        raise InputError("--rank_within=candidates: expected a log with users, whose candidates these are; this one names none")
 
 
 def _prepare(inputs: Sequence[Path], test_inputs: Sequence[Path], workdir: Path, plan: Plan, shop: Shop | None, overwrite: bool) -> Dataset:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxrec.data.blocks import Histories
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.own_history import popularity
-from jaxrec.data.storage import VOCABULARY, load_users
+from jaxrec.data.storage import VOCABULARY, fingerprint, load_users
 from jaxrec.device.export import NO_ADVICE, Contents, Converted, convert, export, write_files, write_rows
 from jaxrec.device.shipped import ExportOptions
 from jaxrec.device.state import MANIFEST, PERSONAL, STATE, read_manifest, read_state, write_arrays
@@ -32,9 +32,9 @@ from jaxrec.stages.history import OFF
 from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
 from jaxrec.stages.personalize import STORE, load_personal
-from jaxrec.stages.store import improved, open_store
+from jaxrec.stages.store import STARTED, improved, open_store
 from jaxrec.stages.train import RESULT as TRAINED
-from jaxrec.stages.train import Trained, fingerprint, load_trained
+from jaxrec.stages.train import Trained, load_trained
 
 log = logging.getLogger("jaxrec")
 
@@ -127,7 +127,7 @@ def known_items(dataset: Dataset, workdir: Path, user: int, most: int) -> np.nda
 
     Candidates are those that were picked for the user, as many as the device ranks at a time, or the most popular items where none were.
     """
-    picked = candidates_of(workdir, user)
+    picked = candidates_of(workdir, dataset, user)
     candidates = (np.argsort(-dataset.item_counts, kind="stable") if picked is None else picked)[:most]
     sessions = Histories(dataset).sessions_of(user, dataset.period("test").start)
     own = [dataset.items[dataset.offsets[session] : dataset.offsets[session + 1]] for session in sessions]
@@ -189,13 +189,15 @@ def _inputs(dataset: Dataset, workdir: Path) -> dict[str, str]:
     """Fingerprints of what is exported."""
     stages = {"trained model": TRAINED, "personal models": PERSONALIZED}
     inputs = {name: sha256(workdir / path) if (workdir / path).exists() else "none" for name, path in stages.items()}
-    return inputs | {"dataset": fingerprint(dataset)}
+    return inputs | {"dataset": fingerprint(dataset.manifest)}
 
 
 def personalized(workdir: Path, trained: Trained) -> tuple[PersonalOptions, UserRunOptions, dict[str, Any]]:
     """How users were fine-tuned, and what was best for most; defaults and no prior where that stage did not run, or without users."""
     nothing = {**NO_ADVICE, "history": OFF}
     if not (workdir / PERSONALIZED).exists():
+        if (workdir / STORE / STARTED).exists():
+            raise InputError(f"{workdir / PERSONALIZED}: expected `personalize` to be finished; it was begun, run it again")
         return PersonalOptions(), UserRunOptions(), nothing
     result = load_personal(workdir, trained)
     return _options(PersonalOptions, result["settings"]), _options(UserRunOptions, result["settings"]), nothing | result

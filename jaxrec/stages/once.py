@@ -31,8 +31,8 @@ def once(
     Args:
       settings: options of the stage, by name.
       inputs: fingerprint of each thing it reads, by name.
-      write: where it is given, `work` writes no file: an earlier result stands until it has succeeded. Then `write` puts down what it found
-        and returns what is kept. In one process only.
+      write: where it is given, an earlier result stands until `work` has succeeded, which changes none of its files before. Then `write`
+        puts down what it found and returns what is kept. In one process only.
 
     Raises:
       InputError: the result stands there with other settings or inputs; names each difference.

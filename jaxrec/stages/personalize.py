@@ -21,7 +21,7 @@ from jaxrec.baselines.registry import BASELINES
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.own_history import FEATURES
-from jaxrec.data.storage import load_users
+from jaxrec.data.storage import fingerprint, load_users
 from jaxrec.data.user_blocks import UserEvents, UserPlan, plan_users, user_events, users_of
 from jaxrec.errors import InputError
 from jaxrec.evaluation.groups import own_events
@@ -39,7 +39,7 @@ from jaxrec.stages.cadence import cadence, devices_of, follow, updates_before
 from jaxrec.stages.candidates import RESULT as CANDIDATES
 from jaxrec.stages.candidates import load_candidates
 from jaxrec.stages.choice import Choice, choose
-from jaxrec.stages.once import once, settings_of
+from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.store import (
     COLUMNS,
@@ -55,7 +55,7 @@ from jaxrec.stages.store import (
     read_ranks,
     write_chunk,
 )
-from jaxrec.stages.train import Trained, fingerprint, load_trained
+from jaxrec.stages.train import Trained, load_trained
 
 log = logging.getLogger("jaxrec")
 
@@ -85,7 +85,7 @@ def run_personalize(
       mesh: devices of this process that share the users of a chunk.
     """
     trained = load_trained(workdir, dataset).trains(recipe.training.trainable, recipe.training.adapter_rank)
-    inputs, candidates = {"dataset": fingerprint(dataset), "model": trained.fingerprint, HISTORY: ", ".join(FEATURES)}, None
+    inputs, candidates = {"dataset": fingerprint(dataset.manifest), "model": trained.fingerprint, HISTORY: ", ".join(FEATURES)}, None
     if recipe.run.personal_negatives == "candidates" and dataset.n_users:
         candidates = load_candidates(workdir, dataset)
         inputs["candidates"] = sha256(workdir / CANDIDATES)
@@ -101,14 +101,17 @@ def run_personalize(
             clear_store(workdir / STORE, {"settings": of_store, "inputs": inputs}, overwrite)
             return _personalize(PersonalRun(dataset, trained, recipe, candidates, mesh), workdir, references or {})
 
-    return once(workdir / RESULT, settings, inputs | _compared_with(workdir, references), overwrite, work)
+    return once(workdir / RESULT, settings, _compared_with(workdir, references, settings, inputs), overwrite, work)
 
 
-def _compared_with(workdir: Path, references: Mapping[str, Scorer] | None) -> dict[str, str]:
-    """Names of the references; those of an earlier run where none are given, because it holds all that is asked for."""
-    if references or not (workdir / RESULT).exists():
-        return {"references": ", ".join(references or {})}
-    return {"references": read_json(workdir / RESULT, "result of `personalize`")["inputs"].get("references", "")}
+def _compared_with(workdir: Path, references: Mapping[str, Scorer] | None, settings: dict, inputs: dict[str, str]) -> dict[str, str]:
+    """The inputs and the names of the references; where none are given, those of an earlier run that holds all else that is asked for."""
+    if not references and (workdir / RESULT).exists():
+        written = read_json(workdir / RESULT, "result of `personalize`")
+        more = inputs | {"references": written["inputs"].get("references", "")}
+        if not differences(written, {"settings": settings, "inputs": more}):
+            return more
+    return inputs | {"references": ", ".join(references or {})}
 
 
 def load_personal(workdir: Path, trained: Trained) -> dict:

@@ -1,8 +1,6 @@
 """Train the global model: the last part of the global period chooses the number of epochs, then all of it trains."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxrec.data.blocks import SessionBlock, session_blocks
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.storage import fingerprint
 from jaxrec.data.subset import rehearsal
 from jaxrec.errors import InputError
 from jaxrec.evaluation.metrics import metrics
@@ -61,7 +60,7 @@ def run_train(
     In several processes all of them call this; the first writes.
     """
     settings = settings_of(model_options, recipe.loss, recipe.optimizer, recipe.run)
-    inputs = {"dataset": fingerprint(dataset)}
+    inputs = {"dataset": fingerprint(dataset.manifest)}
     folder = workdir / RESULT.parent
     _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
     model = Model(model_options, dataset.n_items)
@@ -70,9 +69,9 @@ def run_train(
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
-    """Refuse to go on with checkpoints of another start; with `overwrite` they are removed."""
+    """Refuse to go on with checkpoints of another start; with `overwrite` they are removed. A start without any is replaced."""
     found = differences(read_json(path, "record of a training run"), start) if path.exists() else []
-    if found and not overwrite:
+    if found and not overwrite and any(path.parent.glob("*/checkpoints/[0-9]*")):
         raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
     wait_for_all("the start of training was compared")
     if leads() and found:
@@ -179,11 +178,6 @@ def blocks_for(scorer: Scorer, dataset: Dataset, sessions: range) -> Iterator[Se
     return session_blocks(dataset, sessions, predictions_at_once(dataset.n_items), not isinstance(scorer, GlobalScorer))
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """What tells two datasets apart: a digest of their files' digests."""
-    return hashlib.sha256(json.dumps(dataset.manifest["checksums"], sort_keys=True).encode()).hexdigest()
-
-
 def load_trained(workdir: Path, dataset: Dataset) -> Trained:
     """The global model of a finished `train` on this dataset.
 
@@ -191,7 +185,7 @@ def load_trained(workdir: Path, dataset: Dataset) -> Trained:
       InputError: `workdir` holds none, or it was trained on another dataset.
     """
     result = read_json(workdir / RESULT, "result of `train`")
-    if result["inputs"]["dataset"] != fingerprint(dataset):
+    if result["inputs"]["dataset"] != fingerprint(dataset.manifest):
         raise InputError(f"--workdir: expected a model trained on {dataset.folder}; that in {workdir} was trained on another dataset")
     settings = result["settings"]
     names = ModelOptions.__dataclass_fields__

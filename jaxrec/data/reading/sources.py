@@ -132,7 +132,7 @@ def input_files(given: list[Path], flag: str) -> list[Path]:
     """The files that paths, patterns and comma-separated lists of them name; patterns in order of name.
 
     Raises:
-      InputError: a pattern fits no file.
+      InputError: a pattern fits no file, or a file is named twice.
     """
     found = []
     for path in given:
@@ -143,4 +143,6 @@ def input_files(given: list[Path], flag: str) -> list[Path]:
             if not fitting:
                 raise InputError(f"--{flag}: expected files that fit {one}; there are none")
             found += [Path(file) for file in fitting]
+    if twice := [path for number, path in enumerate(found) if path in found[:number]]:
+        raise InputError(f"--{flag}: expected every file once; got {twice[0]} twice")
     return found
