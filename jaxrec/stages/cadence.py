@@ -1,7 +1,8 @@
 """What it is worth that devices fine-tune again and again: every user's test sessions in order of time, predicted first, then learnt from.
 
 A device that has seen `update_every` new events since it last fine-tuned does so again as soon as no session is running: on the sessions
-since then alone, from the parameters it has, with the rate and the epochs that it chose at first. The sessions between two updates are a
+since then alone, from the parameters it has, with the rate and the epochs that it chose at first. Nothing is held out here; an app's
+`jaxrec.device.learner` does so first, and goes back where an update does not help. The sessions between two updates are a
 round: they are predicted with the parameters of the rounds before them. Users stream through in chunks, each through all of its rounds;
 cut short, a run goes on with the chunks that are not there yet.
 
