@@ -221,7 +221,8 @@ def test_gru4rec_with_users(tmp_path):
 @pytest.mark.parametrize(
     ("unit", "time"),
     [("s", "1396809358.444"), ("ms", "1396809358444"), ("us", "1396809358444000"), ("ns", "1396809358444000000")]
-    + [("iso8601", text) for text in ("2014-04-06T18:35:58.444Z", "2014-04-07T02:35:58.444+08:00", "2014-04-06 18:35:58.444")],
+    + [("iso8601", text) for text in ("2014-04-06T18:35:58.444Z", "2014-04-07T02:35:58.444+08:00", "2014-04-06 18:35:58.444")]
+    + [("utc", "2014-04-06 18:35:58.444 UTC")],
 )
 def test_csv_units_mean_the_same_instant(tmp_path, unit, time):
     path = write_lines(tmp_path / "log.csv", ["when;who;what;more", f"{time};u;i;x"])

@@ -252,8 +252,11 @@ ISO = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
-@given(st.one_of(NUMBERS.map(lambda t: (t, "s", True)), st.tuples(ISO, st.just("iso8601"), st.booleans())))
+UTC = st.tuples(st.one_of(ISO.map(lambda text: f"{text} UTC"), ISO), st.just("utc"), st.just(True))
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.one_of(NUMBERS.map(lambda t: (t, "s", True)), st.tuples(ISO, st.just("iso8601"), st.booleans()), UTC))
 def test_the_slow_twin_of_times(case):
     text, unit, zoned = case
     column = TimeColumn("t", unit, zoned)

@@ -78,8 +78,8 @@ class ReadOptions(Options):
     category_column: str | None = _column("category")
     time_unit: str = option(
         "auto",
-        "csv and parquet: unit of the time column; auto: by the first time",
-        choices=("auto", "s", "ms", "us", "ns", "iso8601"),
+        "csv and parquet: unit of the time column (utc: 2019-10-01 00:00:00 UTC); auto: by the first time",
+        choices=("auto", "s", "ms", "us", "ns", "iso8601", "utc"),
     )
     separator: str = option("auto", "csv: one character, or tab; auto: the most frequent of tab, comma and semicolon in the first line")
 

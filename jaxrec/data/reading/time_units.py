@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 NANOSECONDS = 1_000_000_000
 UNITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}  # unit -> decimals of one unit that nanoseconds can hold
@@ -17,9 +18,11 @@ _NAMES = {
     "ms": "unix milliseconds",
     "us": "unix microseconds",
     "ns": "unix nanoseconds",
+    "utc": "a time as 2019-10-01 00:00:00 UTC",
     "date": "a date as 2016-05-09",
     "mmdd": "a month and day as 0829",
 }
+_UTC = " UTC"  # how a time of that unit ends
 _DAY = 86_400 * NANOSECONDS
 _NUMBER = re.compile(r"[ \t]*([+-]?)(?:(\d+)\.?(\d*)|\.(\d+))(?:[eE]([+-]?0*\d{1,9}))?[ \t]*", re.ASCII)
 _DIGITS = 38  # of Arrow's decimals
@@ -34,7 +37,7 @@ class TimeColumn(NamedTuple):
 
     Attributes:
       name: of the column.
-      unit: s, ms, us, ns, iso8601, date (2016-05-09) or mmdd (829, of a year).
+      unit: s, ms, us, ns, iso8601, utc (2019-10-01 00:00:00 UTC), date (2016-05-09) or mmdd (829, of a year).
       zoned: whether ISO-8601 times name their zone: all do or none does.
       year: of mmdd.
     """
@@ -58,6 +61,8 @@ def arrow_type(column: TimeColumn) -> pa.DataType:
         return pa.decimal128(_DIGITS, UNITS[column.unit])
     if column.unit == "iso8601":
         return pa.timestamp("ns", tz="UTC" if column.zoned else None)
+    if column.unit == "utc":
+        return pa.string()
     return pa.dictionary(pa.int32(), pa.string())
 
 
@@ -71,6 +76,8 @@ def nanoseconds(values: pa.ChunkedArray, column: TimeColumn) -> np.ndarray:
         return np.zeros(0, np.int64)
     if column.unit == "iso8601":
         return np.concatenate([np.asarray(chunk.cast(pa.int64())) for chunk in values.chunks])
+    if column.unit == "utc":
+        return np.concatenate([_before_utc(chunk) for chunk in values.chunks])
     if column.unit not in UNITS:
         return np.concatenate([_days(chunk, column) for chunk in values.chunks])
     return np.concatenate([_words(chunk) for chunk in values.chunks])
@@ -85,6 +92,13 @@ def _words(chunk: pa.Decimal128Array) -> np.ndarray:
     if np.any(high != low >> 63):
         raise pa.ArrowInvalid("a time beyond 64 bits of nanoseconds")
     return low
+
+
+def _before_utc(chunk: pa.StringArray) -> np.ndarray:
+    if not pa.compute.all(pa.compute.ends_with(chunk, _UTC)).as_py():
+        raise pa.ArrowInvalid("a time that is not of UTC")
+    times = pa.compute.utf8_slice_codeunits(chunk, 0, -len(_UTC))
+    return np.asarray(times.cast(pa.timestamp("ns")).cast(pa.int64()))
 
 
 def _days(chunk: pa.DictionaryArray, column: TimeColumn) -> np.ndarray:
@@ -124,6 +138,8 @@ def instant(text: str, column: TimeColumn) -> int | None:
         return _scaled(text, UNITS[column.unit])
     if column.unit == "iso8601":
         return _iso(text, column.zoned)
+    if column.unit == "utc":
+        return _iso(text.removesuffix(_UTC), False) if text.endswith(_UTC) else None
     if column.unit == "date":
         return _midnight(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else None
     return _midnight(f"{column.year}-{text[:-2]:>02}-{text[-2:]}") if re.fullmatch(r"\d{3,4}", text, re.ASCII) else None
@@ -175,11 +191,11 @@ def _iso(text: str, zoned: bool) -> int | None:
 def guess_unit(text: str) -> str:
     """The unit in which a time is written, from its size.
 
-    >>> [guess_unit(t) for t in ("1396437466.94", "1433221332117", "2014-04-06T20:21:58.444Z")]
-    ['s', 'ms', 'iso8601']
+    >>> [guess_unit(t) for t in ("1396437466.94", "1433221332117", "2014-04-06T20:21:58.444Z", "2019-10-01 00:00:00 UTC")]
+    ['s', 'ms', 'iso8601', 'utc']
     """
     if not _NUMBER.fullmatch(text):
-        return "iso8601"
+        return "utc" if text.endswith(_UTC) else "iso8601"
     size = abs(float(text)) / NANOSECONDS
     return "s" if size < 100 else "ms" if size < 100_000 else "us" if size < 100_000_000 else "ns"
 
