@@ -1,6 +1,7 @@
 """Writing so that a file or folder under its final name is always whole: write beside it, flush, rename."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -35,12 +36,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder to fill; it takes the name `path`, replacing what stood there, only if the block ends without an error."""
+    """Yield a folder to fill; it takes the name `path`, replacing what stood there, only if the block ends without an error.
+
+    Raises:
+      InputError: somebody else is filling it at this time.
+    """
     path = path.resolve()  # a link stays, what it names is replaced
     partial, old = partial_path(path), path.with_name(f".{path.name}.old")
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    claim = _claimed(partial, path)
     try:
         yield partial
         for file in sorted(partial.rglob("*")):
@@ -48,8 +52,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _swap(partial, path, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(claim)
     shutil.rmtree(old, ignore_errors=True)
     _flush(path.parent)
+
+
+def _claimed(partial: Path, path: Path) -> int:
+    """Make the folder anew; nobody else can as long as the returned handle is open, which it is no more when this process ends."""
+    try:
+        if partial.exists():
+            os.close(_locked(partial))
+            shutil.rmtree(partial)
+        partial.mkdir()
+        return _locked(partial)
+    except (BlockingIOError, FileExistsError, FileNotFoundError):
+        raise InputError(f"{path}: expected no other command that writes there; one is at work") from None
+
+
+def _locked(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def remove_folder(path: Path) -> None:

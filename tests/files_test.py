@@ -91,6 +91,20 @@ def test_what_a_link_names_is_removed_and_the_link_stays(tmp_path):
     assert (tmp_path / "far" / "file").read_text() == "new"
 
 
+def test_nobody_fills_a_folder_that_somebody_fills(tmp_path):
+    with whole_folder(tmp_path / "set") as folder:
+        (folder / "file").write_text("first")
+        with (
+            pytest.raises(InputError, match="set: expected no other command that writes there; one is at work"),
+            whole_folder(tmp_path / "set"),
+        ):
+            pass
+    assert (tmp_path / "set" / "file").read_text() == "first"
+    with whole_folder(tmp_path / "set") as folder:
+        (folder / "file").write_text("second")
+    assert (tmp_path / "set" / "file").read_text() == "second"
+
+
 def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):
     write_folder(tmp_path / "result", "first")
     before = everything(tmp_path / "result")
