@@ -213,7 +213,7 @@ def changing(tmp_path_factory):
     return dataset, folder
 
 
-@pytest.fixture(scope="module", params=["full", "int8"])
+@pytest.fixture(scope="module", params=["full", pytest.param("int8", marks=pytest.mark.long)])
 def results(request, changing):
     """Of updates every 12 events and of none, with a history prior."""
     dataset, folder = changing

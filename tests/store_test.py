@@ -305,6 +305,7 @@ def updated(trained, workdir, negatives):
 ALONE = ChoiceOptions(validation_users=10, holdout_margin=0.0)
 
 
+@pytest.mark.long
 def test_negatives_may_be_the_candidates_that_were_picked(trained, whole, tmp_path):
     dataset, folder = trained
     workdir = workdir_like(trained, tmp_path / "chosen")
