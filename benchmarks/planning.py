@@ -1,7 +1,7 @@
 """Seconds and memory of what is planned on the host: lanes of an epoch, blocks of sessions to score, users to fine-tune.
 
-    python -m benchmarks.planning                          # all cases
-    python -m benchmarks.planning --case=reference --quick #  a tenth of the sessions
+    python -m benchmarks.planning                           # all cases
+    python -m benchmarks.planning --case=reference --quick  # a tenth of the sessions
 
 `reference`, `lanes...`: a whole epoch in 512 lanes, or in so many, one step per block (x4: four).
 `histories`: every user's sessions are found, of all sessions.

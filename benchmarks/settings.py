@@ -1,7 +1,7 @@
 """Settings of training, and what validation inside the training period says of each: how the presets of our own were chosen.
 
     python -m benchmarks.settings --data=FOLDER                    # all logs
-    python -m benchmarks.settings --data=FOLDER --case=reference    # one log
+    python -m benchmarks.settings --data=FOLDER --case=reference   # one log
 
 The last tenth of the training period validates; the test period is never looked at. GRU4Rec's own parameters are held to the same rule.
 The preset of a log is its setting with the highest MRR@20, the metric that chooses the number of epochs too.

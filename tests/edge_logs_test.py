@@ -1,6 +1,7 @@
 """Logs that are small or odd but right: training and personalisation end with a result or one clear line."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,10 @@ def test_training_that_never_began_is_no_hindrance(tmp_path):
     with pytest.raises(InputError, match="is not finite"):
         run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, optimizer=OptimizerOptions(learning_rate=1e30)))
     assert run_train(dataset, tmp_path, MODEL, RECIPE)["updates"] > 0
+    for checkpoints in tmp_path.glob("train/*/checkpoints"):
+        shutil.rmtree(checkpoints)
+    with pytest.raises(InputError, match=r"started otherwise .*--overwrite"):
+        run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, optimizer=OptimizerOptions(learning_rate=0.2)))
 
 
 def test_every_baseline_takes_sessions_without_a_pair(tmp_path):

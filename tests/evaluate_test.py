@@ -19,6 +19,7 @@ from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOpt
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.report.models import evaluated
 from jaxrec.stages import evaluate as module
+from jaxrec.stages import once as once_module
 from jaxrec.stages.evaluate import EvaluateOptions, ranks_file, run_evaluate, scorer
 from jaxrec.stages.personalize import RESULT as PERSONAL
 from jaxrec.stages.precision import at_precision
@@ -110,6 +111,16 @@ def test_an_evaluation_that_fails_leaves_the_earlier_one(trained):
         with pytest.raises(ZeroDivisionError):
             run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity", "item_knn")), overwrite=True)
     assert {path: path.read_bytes() for path in (workdir / "evaluation").rglob("*") if path.is_file()} == before
+
+
+def test_no_earlier_figures_stand_beside_new_ranks(trained):
+    dataset, workdir = trained
+    run_evaluate(dataset, workdir, EvaluateOptions(model=("markov",)), overwrite=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(once_module, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_evaluate(dataset, workdir, EvaluateOptions(model=("popularity",)), overwrite=True)
+    assert ranks_file(workdir, "popularity").exists() and not (workdir / "evaluation/metrics.json").exists()
 
 
 def test_a_sample_of_lists_is_counted(trained):

@@ -32,6 +32,7 @@ from jaxrec.learning.recipe import LossOptions, Recipe, RunOptions
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages import export as stage
+from jaxrec.stages import personalize as personalizing
 from jaxrec.stages.candidates import CandidateOptions, candidates_of, run_candidates
 from jaxrec.stages.export import export_user, known_items, personalized
 from jaxrec.stages.history import OFF
@@ -222,7 +223,7 @@ def test_what_validation_refuses_no_device_starts_from(run, monkeypatch):
     dataset, workdir = run
     assert export_user(dataset, workdir, IDS[OWN], OPTIONS)[1]
     refused = json.loads((workdir / PERSONALIZED).read_text()) | {"fine_tuned_is_used": False}
-    monkeypatch.setattr(stage, "load_personal", lambda *_: refused)
+    monkeypatch.setattr(personalizing, "load_personal", lambda *_: refused)
     assert not export_user(dataset, workdir, IDS[OWN], OPTIONS)[1]
 
 

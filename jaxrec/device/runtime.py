@@ -203,8 +203,7 @@ class DeviceModel:
         Raises:
           InputError: the outcome is not finite; nothing was changed.
         """
-        if not self.learns:
-            raise InputError("train: expected a model whose personal parameters are inputs; they are baked into this one")
+        self._inputs("train")
         if not learning_rate >= 0:
             raise InputError(f"learning_rate: expected 0 or more; got {learning_rate}")
         given = {**block._asdict(), **hidden, "negatives": negatives, "learning_rate": np.float32(learning_rate)}
@@ -233,7 +232,7 @@ class DeviceModel:
         Raises:
           InputError: the file is damaged or belongs to another model; the parameters stay as they are.
         """
-        self._shape("train", "mask")
+        self._inputs("train")
         self.state = read_state(Path(path), self.manifest)
 
     @property
@@ -313,14 +312,18 @@ class DeviceModel:
         inputs = self.manifest["signatures"].get(signature, {"inputs": {}})["inputs"]
         return {name: np.zeros(of["shape"], of["dtype"]) for name, of in inputs.items() if name.startswith("hidden.")}
 
-    def _shape(self, signature: str, name: str) -> tuple[int, ...]:
+    def _inputs(self, signature: str) -> Mapping[str, Any]:
+        """What a signature takes, by name; refused where the model has none of that name."""
         if signature not in self.manifest["signatures"]:
             raise InputError(f"{signature}: expected a model whose personal parameters are inputs; they are baked into this one")
-        return tuple(self.manifest["signatures"][signature]["inputs"][name]["shape"])
+        return self.manifest["signatures"][signature]["inputs"]
+
+    def _shape(self, signature: str, name: str) -> tuple[int, ...]:
+        return tuple(self._inputs(signature)[name]["shape"])
 
     def _call(self, signature: str, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run a signature; `given` holds arrays as they are, or (values, what to fill up with)."""
-        inputs = self.manifest["signatures"][signature]["inputs"]
+        inputs = self._inputs(signature)
         feed = {name: self.state[name] for name in inputs if name.startswith(STATE)}
         feed |= {name: self._known(name) for name in inputs if name.startswith("rows.")}
         for name, value in given.items():

@@ -226,12 +226,12 @@ def cadence(runs: Runs) -> Section | None:
         "Recall@20 of test sessions in order of time: each is predicted, then, after every --update_every new events, learnt from. "
         "Fixed are the networks that devices chose by their own hold-out before the test, whether or not validation lets them ship."
     )
-    return Section("Fine-tuning on the way", text, (found, *filter(None, [joined(runs, _update_gains_table)])))
+    return Section("Fine-tuning on the way", text, (found, joined(runs, _update_gains_table)))
 
 
 def _cadence_table(summary: dict) -> Table | None:
-    personal = summary["personal"]
-    if personal is None or "cadence" not in personal:
+    personal = summary["personal"] or {}
+    if "cadence" not in personal:
         return None
     rows = [(count(one["updates"]), *_cadence_row(one)) for one in personal["cadence"]]
     return Table(("updates before", "users", "predictions", *UPDATED), [*rows, ("all", *_cadence_row(personal["cadence_total"]))])
@@ -242,9 +242,9 @@ def _cadence_row(one: dict) -> tuple[str, ...]:
 
 
 def _update_gains_table(summary: dict) -> Table | None:
-    personal = summary["personal"]
-    if personal is None or "cadence" not in personal:
+    total = (summary["personal"] or {}).get("cadence_total")
+    if total is None:
         return None
-    limits = {"network alone": personal["cadence_total"]["network_gain_ci95"], "with own history": personal["cadence_total"]["gain_ci95"]}
+    limits = {"network alone": total["network_gain_ci95"], "with own history": total["gain_ci95"]}
     rows = [(f"{name}, {label}", interval(one[key])) for name, one in limits.items() for label, key in METRICS.items()]
     return Table(("gain of updated over fixed", "95 % interval"), rows)

@@ -7,12 +7,14 @@ evaluation/metrics.json       {model: {"recall@20": ..., "mean_rank": ..., "pred
 evaluation/ranks/MODEL.npz    its ranks, for comparisons with any model of any run on the dataset that metrics.json names
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxrec.baselines.registry import BASELINES
+from jaxrec.compression.rows import ENCODINGS
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.own_history import popularity
 from jaxrec.data.storage import check_periods, fingerprint
@@ -30,7 +32,7 @@ from jaxrec.stages.candidates import RESULT as CANDIDATES
 from jaxrec.stages.candidates import load_candidates, ranking_of_all, ranking_within
 from jaxrec.stages.once import once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONAL
-from jaxrec.stages.personalize import STORE, load_personal
+from jaxrec.stages.personalize import STORE, as_trained_on_devices, load_personal
 from jaxrec.stages.precision import at_precision
 from jaxrec.stages.store import StoredScorer, improved, open_store, write_ranks
 from jaxrec.stages.train import Trained, blocks_for, load_trained
@@ -40,8 +42,8 @@ RANKS = Path("evaluation/ranks")
 
 MODELS = ("global", "personal", *BASELINES)
 NETWORKS = ("global", "personal")
-ENCODED = ("float16", "int8")
-"""Precisions of files."""
+ENCODED = tuple(name for name in ENCODINGS if name != "float32")
+"""Precisions of files that round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +91,8 @@ def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = Eva
         trained = load_trained(workdir, dataset)
         inputs["global model"] = trained.fingerprint
         if options.scoring in ENCODED and (workdir / PERSONAL).exists():  # frozen is what users' devices do not train
-            settings = load_personal(workdir, trained)["settings"]
-            trained = trained.trains(settings["trainable"], settings["adapter_rank"])
-            inputs["trained on devices"] = f"{settings['trainable']}, {settings['adapter_rank']}"
+            trained, _ = as_trained_on_devices(workdir, trained)
+            inputs["trained on devices"] = f"{trained.model.trainable}, {trained.model.adapter_rank}"
         if "personal" in names:
             load_personal(workdir, trained)
             inputs["personal models"] = sha256(workdir / PERSONAL)
@@ -99,14 +100,19 @@ def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = Eva
         load_candidates(workdir, dataset)
         inputs["candidates"] = sha256(workdir / CANDIDATES)
 
-    def work() -> dict:
-        limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
-        with whole_folder(workdir / RANKS) as folder:
-            return {
-                name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, folder, options) for name in names
-            }
+    with contextlib.ExitStack() as ranks:
 
-    return once(workdir / RESULT, settings_of(options), inputs, overwrite, work, write=dict)
+        def work() -> dict:
+            limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
+            folder = ranks.enter_context(whole_folder(workdir / RANKS))
+            scorers = ((name, limited(scorer(name, dataset, workdir, trained))) for name in names)
+            return {name: _measure(name, one, ranked, dataset, folder, options) for name, one in scorers}
+
+        def write(found: dict) -> dict:
+            ranks.close()  # no earlier metrics ever stand beside these ranks
+            return found
+
+        return once(workdir / RESULT, settings_of(options), inputs, overwrite, work, write)
 
 
 def ranks_file(workdir: Path, name: str) -> Path:
@@ -153,8 +159,7 @@ def scorer(name: str, dataset: Dataset, workdir: Path, trained: Trained | None =
 
 
 def _personal(dataset: Dataset, workdir: Path, trained: Trained) -> Scorer:
-    result = load_personal(workdir, trained)
-    trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
+    trained, result = as_trained_on_devices(workdir, trained)
     shared, start = trained.model.split(trained.params)
     store = open_store(workdir / STORE, start)
     own = StoredScorer(trained.model, shared, store, improved(store) & result["fine_tuned_is_used"])

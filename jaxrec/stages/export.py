@@ -31,7 +31,7 @@ from jaxrec.stages.candidates import candidates_of
 from jaxrec.stages.history import OFF
 from jaxrec.stages.once import differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
-from jaxrec.stages.personalize import STORE, load_personal
+from jaxrec.stages.personalize import STORE, as_trained_on_devices, load_personal
 from jaxrec.stages.store import STARTED, improved, open_store
 from jaxrec.stages.train import RESULT as TRAINED
 from jaxrec.stages.train import Trained, load_trained
@@ -167,8 +167,7 @@ def _number(dataset: Dataset, user: str) -> int:
 
 def _own_parameters(workdir: Path, trained: Trained, user: int) -> Params | None:
     """The user's personal parameters; None where the device uses the global ones."""
-    result = load_personal(workdir, trained)
-    trained = trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"])
+    trained, result = as_trained_on_devices(workdir, trained)
     store = open_store(workdir / STORE, trained.model.split(trained.params)[1])
     if not (result["fine_tuned_is_used"] and improved(store)[user]):
         return None

@@ -128,6 +128,12 @@ def load_personal(workdir: Path, trained: Trained) -> dict:
     return result
 
 
+def as_trained_on_devices(workdir: Path, trained: Trained) -> tuple[Trained, dict]:
+    """(the global model with the parts that users' devices train, what `load_personal` gives)."""
+    result = load_personal(workdir, trained)
+    return trained.trains(result["settings"]["trainable"], result["settings"]["adapter_rank"]), result
+
+
 def _personalize(job: PersonalRun, workdir: Path, references: Mapping[str, Scorer]) -> dict:
     choice = _choice(job, workdir / STORE / "choice.json")
     log.info("best for most users: learning rate %g, %d epochs", *choice.best)
@@ -142,8 +148,9 @@ def _personalize(job: PersonalRun, workdir: Path, references: Mapping[str, Score
     wait_for_all("all users are fine-tuned")
     folders = [chunk_folder(workdir / STORE, number) for number in range(len(plan))]
     stored = [read_chunk(folder) for folder in folders]
-    ranks = _ranks(job, choice, stored, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
-    table = _user_table(dataset, choice, stored, ranks)
+    ships = _ships_own(dataset.n_users, choice, stored)
+    ranks = _ranks(job, choice, ships, (read_ranks(folder / RANKS) for folder in folders)) | _more_ranks(dataset, references)
+    table = _user_table(dataset, ships, stored, ranks)
     if leads():
         finish_store(workdir / STORE, dataset.n_users, dict(enumerate(one.users for one in stored)))
         _write_table(workdir / RESULT.parent / "users.parquet", table)
@@ -234,7 +241,15 @@ def _test_sessions(dataset: Dataset) -> np.ndarray:
     return test.start + np.flatnonzero(dataset.users[test.start : test.stop] >= 0)
 
 
-def _ranks(job: PersonalRun, choice: Choice, stored: list[Stored], own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
+def _ships_own(n_users: int, choice: Choice, stored: list[Stored]) -> np.ndarray:
+    """Whether each user's device ships its own network, because its hold-out and validation say so, [users] bool."""
+    found = np.zeros(n_users, bool)
+    for one in stored:
+        found[one.users] = one.columns["improved"]
+    return found & choice.learnt.fine_tuned
+
+
+def _ranks(job: PersonalRun, choice: Choice, ships: np.ndarray, own: Iterable[dict[str, Ranks]]) -> dict[str, Ranks]:
     """Ranks of all users' test predictions by every ranker of `SHOWN`; `own` are those of the personal models, chunk by chunk."""
     dataset, trained = job.dataset, job.trained
     found = _rank(dataset, {"before": GlobalScorer(trained.model, trained.params)}, choice, job.popular, _test_sessions(dataset))
@@ -247,11 +262,7 @@ def _ranks(job: PersonalRun, choice: Choice, stored: list[Stored], own: Iterable
         place = first[np.searchsorted(sessions, mine.sessions)] + mine.steps  # predictions stand by session, then by step
         for into, part in ((tuned, mine), (with_history, ranks.get("fine_tuned_with_history", mine))):
             into.greater[place], into.equal[place] = part.greater, part.equal
-    improved = np.zeros(dataset.n_users, bool)
-    for one in stored:
-        improved[one.users] = one.columns["improved"]
-    mine = improved[before.users] & choice.learnt.fine_tuned
-    after = {name: np.where(mine, getattr(with_history, name), getattr(history, name)) for name in ("greater", "equal")}
+    after = {name: np.where(ships[before.users], getattr(with_history, name), getattr(history, name)) for name in ("greater", "equal")}
     return dict(zip(SHOWN, (before, history, tuned, with_history, dataclasses.replace(before, **after)), strict=True))
 
 
@@ -267,7 +278,7 @@ def _more_ranks(dataset: Dataset, references: Mapping[str, Scorer]) -> dict[str,
     return rank_by_all(scorers, blocks, dataset.n_items)
 
 
-def _user_table(dataset: Dataset, choice: Choice, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
+def _user_table(dataset: Dataset, ships: np.ndarray, stored: list[Stored], ranks: Mapping[str, Ranks]) -> pd.DataFrame:
     """One row per user with a test prediction; metrics are means over the user's own predictions."""
     users = np.unique(ranks["before"].users)
     columns = {name: np.zeros(dataset.n_users, np.asarray(stored[0].columns[name]).dtype if stored else bool) for name in COLUMNS}
@@ -276,12 +287,11 @@ def _user_table(dataset: Dataset, choice: Choice, stored: list[Stored], ranks: M
         trained[one.users] = True
         for name, values in one.columns.items():
             columns[name][one.users] = values
-    kept = columns["improved"][users] & choice.learnt.fine_tuned
     shown = {
         "user": load_users(dataset.folder)[users],
         "own_events": own_events(dataset)[users],
         "trained": trained[users],
-        "fallback": ~kept,
+        "fallback": ~ships[users],
     }
     table = pd.DataFrame(shown | {name: columns[name][users] for name in ("rate", "epochs", "held")})
     for name in SHOWN:

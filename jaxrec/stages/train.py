@@ -69,9 +69,10 @@ def run_train(
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
-    """Refuse to go on with checkpoints of another start; with `overwrite` they are removed. A start without any is replaced."""
+    """Refuse to go on with what another start trained; with `overwrite` it is removed. A start that trained nothing is replaced."""
     found = differences(read_json(path, "record of a training run"), start) if path.exists() else []
-    if found and not overwrite and any(path.parent.glob("*/checkpoints/[0-9]*")):
+    trained = (path.parent / RESULT.name).exists() or any(path.parent.glob("*/checkpoints/[0-9]*"))
+    if found and trained and not overwrite:
         raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
     wait_for_all("the start of training was compared")
     if leads() and found:

@@ -98,8 +98,9 @@ def _unit(head: Head, file: pa.parquet.ParquetFile, field: pa.Field, options: "R
     """The unit of a time column: of numbers that of the options, or as the first of them shows."""
     if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type):
         return "timestamp"
-    if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)) or options.time_unit in ("iso8601", "utc"):
-        wanted = "times" if options.time_unit in ("iso8601", "utc") else "times or numbers"
+    written_out = options.time_unit in ("iso8601", "utc")
+    if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)) or written_out:
+        wanted = "times" if written_out else "times or numbers"
         raise InputError(f"{head.source}: expected {wanted} in column {field.name}; got the type {field.type}")
     if options.time_unit != "auto":
         return options.time_unit

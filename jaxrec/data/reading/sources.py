@@ -10,6 +10,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -143,6 +144,7 @@ def input_files(given: list[Path], flag: str) -> list[Path]:
             if not fitting:
                 raise InputError(f"--{flag}: expected files that fit {one}; there are none")
             found += [Path(file) for file in fitting]
-    if twice := [path for number, path in enumerate(found) if path in found[:number]]:
-        raise InputError(f"--{flag}: expected every file once; got {twice[0]} twice")
+    (path, times), *_ = Counter(found).most_common(1) or [(None, 0)]
+    if times > 1:
+        raise InputError(f"--{flag}: expected every file once; got {path} twice")
     return found
