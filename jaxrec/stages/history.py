@@ -3,7 +3,7 @@
 Users of the validation sessions are split in two halves. Weights fitted to one half rank the other, so that every prediction is judged by
 weights that have not seen its user. What likelihood likes is not always what ranks well: the weights are fitted to several temperatures of
 the network, down to one that has hardly a say among own items, and for the best of them the prior is weakened and the gate between own and
-other items is moved; ranks choose, by the relative gains less 1.5 times the share of users who are worse off.
+other items is moved; ranks choose, by the relative gains less what it weighs that users are worse off.
 
 All users get the same weights, with a feature that tells how much each one repeats. To scale or switch them by what each user's own
 held-out clicks said was measured to lose accuracy and to spare hardly anybody: of few clicks chance says most.
@@ -32,8 +32,10 @@ stays."""
 ERRORS_BEYOND = 2.0
 """Standard errors by which a gain must exceed zero: what does nothing is to stay out."""
 
-WORSE = 1.5
-"""What it weighs beside the relative gains that all users are worse off: a device must not do harm."""
+WORSE, MANY = 1.5, 0.1
+"""What it weighs beside the relative gains that all users are worse off, because a device must not do harm, and the share of users from
+which on each counts in full. Below it they count in proportion to their share: harm to a few is mostly chance, and were its price the same
+everywhere, a prior that hardly does anything would often be worth just as much as one that gains twice as much."""
 
 CHANGED = 2
 """How many of the best temperatures have their weights changed."""
@@ -167,8 +169,13 @@ def _worth(trial: dict) -> float:
 
 
 def _net_gain(trial: dict) -> float:
-    """Relative gains less what users who are worse off weigh."""
-    return trial["gain"] - WORSE * trial["users_worse"]
+    """Relative gains less what users who are worse off weigh.
+
+    >>> [round(_net_gain({"gain": 0.5, "users_worse": worse}), 4) for worse in (0.0, 0.05, 0.1, 0.2)]
+    [0.5, 0.4625, 0.35, 0.2]
+    """
+    worse = trial["users_worse"]
+    return trial["gain"] - WORSE * worse * min(1.0, worse / MANY)
 
 
 def _is_clear(trial: dict) -> bool:
