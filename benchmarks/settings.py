@@ -18,7 +18,8 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.models.recommender import Model
 from jaxrec.stages.train import best_epoch, select
 
-VALIDATED = ("--epochs=25", "--validation_fraction=0.1")
+VALIDATED = ("--epochs=25", "--patience=2", "--validation_fraction=0.1")
+SAMPLED = ("--loss=cross-entropy",)
 WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
 DROPPED = (*WIDE, "--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
 DROPPED_LATER = ("--dropout_p_embed=0.3", "--dropout_p_hidden=0.4")
@@ -31,15 +32,15 @@ CASES = {
             "no preset": (),
             "GRU4Rec, cross-entropy": preset_lines("gru4rec_rsc15"),
             "GRU4Rec, bpr-max": preset_lines("gru4rec_retailrocket"),
-            "less dropout of inputs, more of states": DROPPED_LATER,
-            "full softmax": ("--loss=full",),
-            "BPTT over 8 steps": ("--bptt_steps=8",),
-            "200 units, 128 dimensions": ("--units=200", "--embedding_dim=128"),
-            "two layers": ("--units=100,100",),
-            "separate tables": ("--table=separate",),
-            "Adam": ("--optimizer=adam", "--learning_rate=0.002"),
-            "100 dimensions, no dense head": WIDE,
-            "100 dimensions, more dropout": DROPPED,
+            "sampled": SAMPLED,
+            "sampled, less dropout of inputs, more of states": (*SAMPLED, *DROPPED_LATER),
+            "sampled, BPTT over 8 steps": (*SAMPLED, "--bptt_steps=8"),
+            "sampled, 200 units, 128 dimensions": (*SAMPLED, "--units=200", "--embedding_dim=128"),
+            "sampled, two layers": (*SAMPLED, "--units=100,100"),
+            "sampled, separate tables": (*SAMPLED, "--table=separate"),
+            "sampled, Adam": (*SAMPLED, "--optimizer=adam", "--learning_rate=0.002"),
+            "sampled, 100 dimensions, no dense head": (*SAMPLED, *WIDE),
+            "sampled, 100 dimensions, more dropout": (*SAMPLED, *DROPPED),
             "100 dimensions, more dropout, bpr-max": (*DROPPED, "--loss=bpr-max", "--logq=0"),
             "jaxrec_rsc15": RSC15,
         },

@@ -5,7 +5,8 @@
     python -m benchmarks.train_throughput --case=reference --peer_program=sparse_rows.py
 
 Options are those of the published GRU4Rec parameter files in `configs/`, indices are synthetic and as skewed as clicks are. `items10k` and
-`items4m` are `reference` with more items, which an update computes no more for: only its memory is further apart.
+`items4m` are `reference` with more items, which an update computes no more for: only its memory is further apart. `full...` are
+`reference` with a softmax over all of so many items instead of over samples: up to about 4,000 that costs no more.
 
 A peer trains the same shapes in turn with ours: `benchmarks.torch_loop` where PyTorch is installed, and for the reference any program
 that is given. It is run as PROGRAM ITEMS UNITS LANES NEGATIVES STEPS and must print lines with "N events/s"; the first is left out.
@@ -27,6 +28,7 @@ import numpy as np
 
 from benchmarks.presets import preset_lines, read_options
 from benchmarks.recording import matmul_gflops, median_seconds, parser, record
+from jaxrec.learning.losses import FULL
 from jaxrec.learning.negatives import Sampler, draw_items, sampler
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import Sessions, fit
@@ -55,6 +57,9 @@ CASES = {
     "units512": Case("gru4rec_diginetica", 33_646, ("--loss=cross-entropy", "--sample_alpha=0.5", "--logq=1")),
     "items10k": Case("gru4rec_rsc15", 10_000),
     "items4m": Case("gru4rec_rsc15", 4_000_000),
+    "full1k": Case("gru4rec_rsc15", 1_000, ("--loss=full",)),
+    "full4k": Case("gru4rec_rsc15", 4_096, ("--loss=full",)),
+    "full8k": Case("gru4rec_rsc15", 8_192, ("--loss=full",)),
     # Items of the training parts, as known from the literature and not counted here; Coveo's are rounded, for want of a source.
     "rsc15": Case("gru4rec_rsc15", 37_483),
     "yoochoose": Case("gru4rec_yoochoose", 37_483),
@@ -94,8 +99,9 @@ def run_case(name: str, updates: int) -> dict:
         fit(Model(model_options, case.items), recipe, data, Path(folder), epochs=1, name=name)
         events = _events_per_second(Path(folder))
     rate, product = events / recipe.run.lanes, matmul_gflops()
-    gflops = rate * _operations(model_options, recipe) / 1e9
-    drawing = drawing_seconds(sampler(data.counts, recipe.loss.sample_alpha, recipe.loss.logq), recipe.loss.n_sample)
+    gflops = rate * _operations(model_options, recipe, case.items) / 1e9
+    source = sampler(data.counts, recipe.loss.sample_alpha, recipe.loss.logq)
+    drawing = 0.0 if recipe.loss.loss == FULL else drawing_seconds(source, recipe.loss.n_sample)
     return _shape(name) | {
         "updates_per_s": rate,
         "events_per_s": events,
@@ -118,9 +124,14 @@ def _shape(name: str) -> dict:
     return {"case": name} | sizes
 
 
-def _operations(model: ModelOptions, recipe: Recipe) -> int:
-    """Floating-point operations of the matrix products of an update: forward, and twice that backward."""
+def _operations(model: ModelOptions, recipe: Recipe, items: int) -> int:
+    """Floating-point operations of the matrix products of an update: forward, and twice that backward.
+
+    Backward, the softmax over all items computes its scores once more.
+    """
     lanes, units = recipe.run.lanes, model.units[-1]
+    if recipe.loss.loss == FULL:
+        return 2 * lanes * units * (3 * 6 * units + 4 * items)
     return 3 * 2 * lanes * units * (6 * units + lanes + recipe.loss.n_sample)
 
 
@@ -149,8 +160,8 @@ def run_peer(command: list[str], name: str, updates: int, options: tuple[str, ..
 
 def in_turn(name: str, updates: int, torch: bool, program: str | None) -> list[dict]:
     """A row of ours, then one of each peer, with what ours does for each event of the peer's."""
-    ours = run_case(name, updates)
-    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 8, (name,))] if torch else []
+    ours, sampled = run_case(name, updates), options_of(CASES[name])[1].loss.loss != FULL
+    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 8, (name,))] if torch and sampled else []
     if program and name == "reference":
         peers.append(run_peer([program], name, updates // 8))
     return [ours, *(peer | {"ours_to_peer": ours["events_per_s"] / peer["events_per_s"]} for peer in peers)]

@@ -195,7 +195,7 @@ def update_with(**changed):
     model, recipe = Model(options[0], N_ITEMS), Recipe(*options[1:])
     items, offsets = random_sessions(sessions=12)
     plan = plan_lanes(items, offsets, min(recipe.run.lanes, 4), recipe.run.bptt_steps)
-    rule, key = recipe.rule(plan.mask.shape[1]), jax.random.key(recipe.run.seed)
+    rule, key = recipe.rule(plan.mask.shape[1], model.n_items), jax.random.key(recipe.run.seed)
     params = jax.eval_shape(model.init, jax.random.key(0))
     state = jax.eval_shape(lambda params: init_state(rule, params), params)
     carry = Carry(state, model.zero_hidden(plan.mask.shape[1]))

@@ -75,6 +75,12 @@ def test_full_softmax_trains_on_spread_lanes(tmp_path):
     same(trained(tmp_path / "a", "data:2", loss="full").params, trained(tmp_path / "b", "", loss="full").params)
 
 
+@pytest.mark.parametrize("mesh", MESHES)
+def test_few_items_are_trained_against_each_other_on_any_mesh(tmp_path, mesh):
+    """Where the axis `model` asks to spread the table each of its devices holds the whole, small as it is."""
+    same(trained(tmp_path / "a", mesh, n_sample=16).params, trained(tmp_path / "b", "", loss="full").params)
+
+
 @pytest.mark.parametrize("meshes", [("data:2", ""), ("", "data:1,model:2"), ("data:1,model:2", "data:2")])
 def test_training_goes_on_on_another_mesh(tmp_path, meshes):
     whole = trained(tmp_path / "whole", "")
@@ -93,7 +99,7 @@ def test_no_device_holds_a_whole_table():
     """The programs that one of two devices runs for 4 million items name no array of so many rows."""
     items, mesh = 4_000_000, open_mesh(MeshOptions(mesh="data:1,model:2"))
     model_options, recipe = options_of({"units": (32,), "embedding_dim": 32, "dense": False})
-    model, rule, key = Model(model_options, items), recipe.rule(4), jax.random.key(0)
+    model, rule, key = Model(model_options, items), recipe.rule(4, items), jax.random.key(0)
     carry = jax.eval_shape(partial(start, mesh, model, rule, 4), key)
     plan = jax.eval_shape(lambda: Block(jnp.zeros((3, 4, 2), jnp.int32), *(jnp.zeros((3, 4, 1), bool),) * 2))
     source = Sampler(*(jax.ShapeDtypeStruct((items,), kind) for kind in (jnp.float32, jnp.int32, jnp.float32, jnp.float32)))

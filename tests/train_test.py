@@ -187,7 +187,7 @@ def test_a_checkpoint_holds_the_moment_it_was_asked_for(tmp_path):
     """It is written while training goes on, in the same memory."""
     model, how = Model(ModelOptions(units=(64,), embedding_dim=64), 50_000), recipe(n_sample=2048)
     items, offsets = random_sessions()
-    plan, rule = jax.device_put(plan_lanes(items, offsets, 4)), how.rule(4)
+    plan, rule = jax.device_put(plan_lanes(items, offsets, 4)), how.rule(4, model.n_items)
     carry, source, key = start(None, model, rule, 4, jax.random.key(0)), sampler(np.ones(50_000), 0.5, 1.0), jax.random.key(1)
     kept = open_checkpoints(tmp_path, 9, None)
     wanted = {}

@@ -43,7 +43,7 @@ def test_the_torch_loop_takes_the_same_steps_as_ours(preset):
     loop_of = pytest.importorskip("benchmarks.torch_loop", exc_type=ImportError)
     torch = loop_of.torch
     options, recipe = options_of(Case(preset, 30, ("--units=6", "--embedding_dim=6", "--dropout_p_embed=0", "--dropout_p_hidden=0")))
-    model, rule = Model(options, 30), recipe.rule(4)
+    model, rule = Model(options, 30), recipe.rule(4, 30)
     params = model.init(jax.random.key(0))
     events, offsets = random_sessions(sessions=12)
     plan, counts = plan_lanes(events, offsets, 4), np.bincount(events, minlength=30) + 1

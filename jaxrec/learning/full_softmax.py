@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrec.learning.losses import MASKED
 
 CHUNK = 4096
-"""Items scored at once."""
+"""Items scored at once, at most."""
 
 
 @jax.custom_vjp
@@ -24,8 +24,8 @@ def log_sum_exp(vectors: jax.Array, table: jax.Array, bias: jax.Array) -> jax.Ar
 
 def _chunks(items: int) -> tuple[int, int]:
     """(number of chunks, items of each); the last one may reach back over the one before."""
-    size = min(CHUNK, items)
-    return -(-items // size), size
+    number = -(-items // CHUNK)
+    return number, -(-items // number)
 
 
 def _scores(vectors: jax.Array, table: jax.Array, bias: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -7,21 +7,34 @@ from jaxrec.learning.optimizers import OPTIMIZERS, SCHEDULES
 from jaxrec.learning.step import Rule
 from jaxrec.options import Options, option
 
+AUTO = "auto"
+
 
 @dataclasses.dataclass(frozen=True)
 class LossOptions(Options):
     """What an update minimises; names as in GRU4Rec."""
 
     loss: str = option(
-        "cross-entropy",
-        "loss over the targets of the other lanes and n_sample more items; full: cross-entropy over all items, which draws none",
-        choices=(*LOSSES, FULL),
+        AUTO,
+        "loss over the targets of the other lanes and n_sample more items; full: cross-entropy over all items, which draws none; "
+        "auto: full for at most 2 n_sample items, where it costs no more and is exact, else cross-entropy",
+        choices=(AUTO, *LOSSES, FULL),
     )
     bpreg: float = option(1.0, "bpr-max: weight of the regularisation of the negatives' scores", minimum=0.0)
     elu_param: float = option(0.5, "bpr-max: scale of ELU below zero on the scores; 0: no ELU", minimum=0.0)
     n_sample: int = option(2048, "negatives drawn for each update, shared by all lanes", minimum=0)
     sample_alpha: float = option(0.5, "negatives are drawn from popularity to this power", minimum=0.0)
     logq: float = option(1.0, "strength of the correction that takes popularity out of the training scores", minimum=0.0)
+
+    def over(self, n_items: int) -> str:
+        """The loss for a catalogue of so many items.
+
+        >>> LossOptions(n_sample=50).over(100), LossOptions(n_sample=50).over(101), LossOptions(loss="top1").over(100)
+        ('full', 'cross-entropy', 'top1')
+        """
+        if self.loss != AUTO:
+            return self.loss
+        return FULL if n_items <= 2 * self.n_sample else "cross-entropy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +63,7 @@ class RunOptions(Options):
     validation_fraction: float = option(
         0.1, "last part of the global sessions that chooses the number of epochs; 0 trains all epochs", minimum=0.0, maximum=0.5
     )
-    patience: int = option(2, "validation may fail to improve for this many epochs", minimum=1)
+    patience: int = option(5, "validation may fail to improve for this many epochs", minimum=1)
     seed: int = option(0, "seed of everything random", minimum=0)
     report_updates: int = option(500, "updates per compiled call and line of metrics.jsonl", minimum=1, changes_result=False)
     checkpoint_updates: int = option(20_000, "updates between checkpoints inside an epoch", minimum=1, changes_result=False)
@@ -68,10 +81,10 @@ class Recipe:
     optimizer: OptimizerOptions = OptimizerOptions()
     run: RunOptions = RunOptions()
 
-    def rule(self, lanes: int) -> Rule:
+    def rule(self, lanes: int, n_items: int) -> Rule:
         loss, optimizer = self.loss, self.optimizer
         return Rule(
-            loss=loss.loss,
+            loss=loss.over(n_items),
             bpreg=loss.bpreg,
             elu_param=loss.elu_param,
             optimizer=optimizer.optimizer,

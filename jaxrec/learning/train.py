@@ -136,7 +136,7 @@ class _Run:
         mesh: Mesh | None,
     ):
         self.model, self.recipe, self.name, self.validates, self.mesh = model, recipe, name, validates, mesh
-        self.rule = recipe.rule(lanes)
+        self.rule = recipe.rule(lanes, model.n_items)
         self.plan = _planned(mesh, sessions, lanes, recipe.run.bptt_steps)
         pairs = made_on_mesh(mesh, lambda mask: mask.sum((1, 2)), self.plan.mask)
         self.pairs = np.append(0, np.cumsum(np.asarray(pairs, np.int64)))

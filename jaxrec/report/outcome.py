@@ -54,8 +54,10 @@ def _training_table(summary: dict) -> Table | None:
     figures = summary["global"]
     if figures is None:
         return None
+    counted = [(key, count(figures[key])) for key in ("epochs", "updates") if key in figures]
+    loss = [("loss", figures["loss"])] if "loss" in figures else []
     rows = [("events per second", significant(figures["train_events_per_s"])), ("seconds", significant(figures["train_seconds"]))]
-    return Table(("training", ""), [(key, count(figures[key])) for key in ("epochs", "updates") if key in figures] + rows)
+    return Table(("training", ""), [*loss, *counted, *rows])
 
 
 def device(runs: Runs) -> Section | None:
