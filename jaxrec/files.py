@@ -43,40 +43,45 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()  # a link stays, what it names is replaced
     partial, old = partial_path(path), path.with_name(f".{path.name}.old")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    claim = _claimed(partial, path)
-    try:
-        yield partial
-        for file in sorted(partial.rglob("*")):
-            _flush(file)
-        _swap(partial, path, old)
-    finally:
+    with claimed(path, "fill"):
         shutil.rmtree(partial, ignore_errors=True)
-        os.close(claim)
-    shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in sorted(partial.rglob("*")):
+                _flush(file)
+            _swap(partial, path, old)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     _flush(path.parent)
 
 
-def _claimed(partial: Path, path: Path) -> int:
-    """Make the folder anew; nobody else can as long as the returned handle is open, which it is no more when this process ends."""
-    try:
-        if partial.exists():
-            os.close(_locked(partial))
-            shutil.rmtree(partial)
-        partial.mkdir()
-        return _locked(partial)
-    except (BlockingIOError, FileExistsError, FileNotFoundError):
-        raise InputError(f"{path}: expected no other command that writes there; one is at work") from None
+@contextlib.contextmanager
+def claimed(path: Path, to: str) -> Iterator[None]:
+    """Nobody else who asks does the same to what has the name `path`; a process that ends, however it does, claims nothing any more.
 
+    Args:
+      to: what is done, a word for the name of the lock.
 
-def _locked(folder: Path) -> int:
-    handle = os.open(folder, os.O_RDONLY)
+    Raises:
+      InputError: somebody else is at work.
+    """
+    lock = path.with_name(f".{path.name}.{to}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle))):
+            raise BlockingIOError  # whoever had it has just removed it
     except BlockingIOError:
         os.close(handle)
-        raise
-    return handle
+        raise InputError(f"{path}: expected no other command that works there; one is at work") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def remove_folder(path: Path) -> None:

@@ -64,7 +64,7 @@ def test_training_that_never_began_is_no_hindrance(tmp_path):
     assert run_train(dataset, tmp_path, MODEL, RECIPE)["updates"] > 0
     for checkpoints in tmp_path.glob("train/*/checkpoints"):
         shutil.rmtree(checkpoints)
-    with pytest.raises(InputError, match=r"started otherwise .*--overwrite"):
+    with pytest.raises(InputError, match=r"was made otherwise .*--overwrite"):
         run_train(dataset, tmp_path, MODEL, dataclasses.replace(RECIPE, optimizer=OptimizerOptions(learning_rate=0.2)))
 
 

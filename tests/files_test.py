@@ -95,7 +95,7 @@ def test_nobody_fills_a_folder_that_somebody_fills(tmp_path):
     with whole_folder(tmp_path / "set") as folder:
         (folder / "file").write_text("first")
         with (
-            pytest.raises(InputError, match="set: expected no other command that writes there; one is at work"),
+            pytest.raises(InputError, match="set: expected no other command that works there; one is at work"),
             whole_folder(tmp_path / "set"),
         ):
             pass

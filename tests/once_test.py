@@ -80,6 +80,16 @@ def test_work_that_fails_leaves_no_result(stage):
     assert not stage.result.exists(), "the folder may hold parts of both: neither is finished"
 
 
+def test_two_at_once_do_not_work_on_the_same(stage):
+    def meanwhile():
+        with pytest.raises(InputError, match="stage: expected no other command that works there; one is at work"):
+            stage.run()
+        return stage.work()
+
+    assert stage.run(work=meanwhile)["done"] == stage.run()["done"] == 1
+    assert [path.name for path in stage.result.parent.parent.iterdir()] == ["stage"]
+
+
 def test_a_result_that_is_no_json_is_named(stage):
     stage.run()
     stage.result.write_text("{")

@@ -1,5 +1,6 @@
 """A stage that finished with the same settings on the same inputs is not done again."""
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, write_json
+from jaxrec.files import claimed, read_json, write_json
 from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.report.environment import environment
 
@@ -35,7 +36,7 @@ def once(
         puts down what it found and returns what is kept. In one process only.
 
     Raises:
-      InputError: the result stands there with other settings or inputs; names each difference.
+      InputError: the result stands there with other settings or inputs, each of which is named, or another command is at work on it.
     """
     written = read_json(result, "result of an earlier run") if result.exists() else None
     wait_for_all(f"{result} was looked for")
@@ -48,13 +49,14 @@ def once(
             raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
     log.info("%s: started", result.parent)
     began = time.perf_counter()
-    made = work() if write else None
-    if leads():
-        result.unlink(missing_ok=True)
-    gave = write(made) if write else work()
-    value = {**gave, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
-    if leads():
-        write_json(result, value)
+    with claimed(result.parent, "work") if leads() else contextlib.nullcontext():
+        made = work() if write else None
+        if leads():
+            result.unlink(missing_ok=True)
+        gave = write(made) if write else work()
+        value = {**gave, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
+        if leads():
+            write_json(result, value)
     return value
 
 

@@ -62,17 +62,20 @@ def run_train(
     settings = settings_of(model_options, recipe.loss, recipe.optimizer, recipe.run)
     inputs = {"dataset": fingerprint(dataset.manifest)}
     folder = workdir / RESULT.parent
-    _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
     model = Model(model_options, dataset.n_items)
+
+    def work() -> dict:
+        _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
+        return _train(dataset, folder, model, recipe, mesh)
+
     with lost_process_named(str(folder)):
-        return once(workdir / RESULT, settings, inputs, overwrite, lambda: _train(dataset, folder, model, recipe, mesh))
+        return once(workdir / RESULT, settings, inputs, overwrite, work)
 
 
 def _same_start(path: Path, start: dict, overwrite: bool) -> None:
     """Refuse to go on with what another start trained; with `overwrite` it is removed. A start that trained nothing is replaced."""
     found = differences(read_json(path, "record of a training run"), start) if path.exists() else []
-    trained = (path.parent / RESULT.name).exists() or any(path.parent.glob("*/checkpoints/[0-9]*"))
-    if found and trained and not overwrite:
+    if found and not overwrite and any(path.parent.glob("*/checkpoints/[0-9]*")):
         raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
     wait_for_all("the start of training was compared")
     if leads() and found:
