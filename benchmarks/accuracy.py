@@ -6,8 +6,8 @@
 `reference`: rsc15_100k with GRU4Rec's own cross-entropy parameters; `rsc15_bpr_max`: with its bpr-max ones for RetailRocket, as the
 official implementation was run; `diginetica_...`: the newest quarter of Diginetica, 5 epochs, the same way. `..._default`: a log without a
 preset; `..._own`: with our own, as many epochs as validation says. `taobao_default`: taobao categories; its recall@20 is that of the global
-model, after_recall@20 that of what devices would ship. `taobao_updates`: the same, devices fine-tuning again after every 50 events of the
-test; more rows tell what was predicted after so many updates.
+model, after_recall@20 that of what devices would ship; more rows tell what was predicted after so many updates, devices fine-tuning again
+after every 50 events of the test.
 """
 
 import json
@@ -42,8 +42,7 @@ CASES = {
     "diginetica_xe": ("diginetica_quarter", "GRU4Rec, cross-entropy", (*DIGINETICA_XE, *DIGINETICA)),
     "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
     "diginetica_own": ("diginetica_quarter", "jaxrec_diginetica", (preset("jaxrec_diginetica"), *DIGINETICA[:2])),
-    "taobao_default": ("taobao categories", "none", TAOBAO),
-    "taobao_updates": ("taobao categories", "none", (*TAOBAO, "--update_every=50")),
+    "taobao_default": ("taobao categories", "none", (*TAOBAO, "--update_every=50")),
 }
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.settings --data=FOLDER                    # all logs
     python -m benchmarks.settings --data=FOLDER --case=reference   # one log
 
-The last tenth of the training period validates; the test period is never looked at. GRU4Rec's own parameters are held to the same rule.
+The last tenth of the training period validates, with a patience of 2 and 25 epochs at most; the test period is never looked at.
+GRU4Rec's own parameters are held to the same rule.
 The preset of a log is its setting with the highest MRR@20, the metric that chooses the number of epochs too.
 With --quick each setting is tried with one seed.
 """

@@ -101,7 +101,7 @@ def run_case(name: str, updates: int) -> dict:
     rate, product = events / recipe.run.lanes, matmul_gflops()
     gflops = rate * _operations(model_options, recipe, case.items) / 1e9
     source = sampler(data.counts, recipe.loss.sample_alpha, recipe.loss.logq)
-    drawing = 0.0 if recipe.loss.loss == FULL else drawing_seconds(source, recipe.loss.n_sample)
+    drawing = drawing_seconds(source, recipe.loss.n_sample) if _drawn(case) else 0.0
     return _shape(name) | {
         "updates_per_s": rate,
         "events_per_s": events,
@@ -120,8 +120,14 @@ def _events_per_second(folder: Path) -> float:
 
 def _shape(name: str) -> dict:
     model, recipe = options_of(CASES[name])
-    sizes = {"items": CASES[name].items, "units": model.units[-1], "lanes": recipe.run.lanes, "n_sample": recipe.loss.n_sample}
+    sizes = {"items": CASES[name].items, "units": model.units[-1], "lanes": recipe.run.lanes, "n_sample": _drawn(CASES[name])}
     return {"case": name} | sizes
+
+
+def _drawn(case: Case) -> int:
+    """Negatives of an update; none where the loss is over all items."""
+    loss = options_of(case)[1].loss
+    return 0 if loss.for_items(case.items) == FULL else loss.n_sample
 
 
 def _operations(model: ModelOptions, recipe: Recipe, items: int) -> int:
@@ -130,7 +136,7 @@ def _operations(model: ModelOptions, recipe: Recipe, items: int) -> int:
     Backward, the softmax over all items computes its scores once more.
     """
     lanes, units = recipe.run.lanes, model.units[-1]
-    if recipe.loss.loss == FULL:
+    if recipe.loss.for_items(items) == FULL:
         return 2 * lanes * units * (3 * 6 * units + 4 * items)
     return 3 * 2 * lanes * units * (6 * units + lanes + recipe.loss.n_sample)
 
@@ -160,8 +166,8 @@ def run_peer(command: list[str], name: str, updates: int, options: tuple[str, ..
 
 def in_turn(name: str, updates: int, torch: bool, program: str | None) -> list[dict]:
     """A row of ours, then one of each peer, with what ours does for each event of the peer's."""
-    ours, sampled = run_case(name, updates), options_of(CASES[name])[1].loss.loss != FULL
-    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 8, (name,))] if torch and sampled else []
+    ours = run_case(name, updates)
+    peers = [run_peer(["-m", "benchmarks.torch_loop"], name, updates // 8, (name,))] if torch and _drawn(CASES[name]) else []
     if program and name == "reference":
         peers.append(run_peer([program], name, updates // 8))
     return [ours, *(peer | {"ours_to_peer": ours["events_per_s"] / peer["events_per_s"]} for peer in peers)]

@@ -59,29 +59,29 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(path: Path, to: str) -> Iterator[None]:
-    """Nobody else who asks does the same to what has the name `path`; a process that ends, however it does, claims nothing any more.
+    """Hold the lock for doing `to`, one word, to what has the name `path`; it is free again when this process ends, however it ends.
 
-    Args:
-      to: what is done, a word for the name of the lock.
+    Where the file system has no locks, or no place for one beside `path`, nobody is kept out.
 
     Raises:
-      InputError: somebody else is at work.
+      InputError: somebody else holds it.
     """
+    path = path.resolve()
     lock = path.with_name(f".{path.name}.{to}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle))):
-            raise BlockingIOError  # whoever had it has just removed it
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(f"{path}: expected no other command that works there; one is at work") from None
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(lock.stat(), os.fstat(handle)):
+                raise BlockingIOError
+            held.callback(lock.unlink, missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):  # the latter: whoever held it has just removed it
+            raise InputError(f"{path}: expected no other command that works there; one is at work") from None
+        except OSError:
+            pass
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
 
 
 def remove_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxrec.errors import InputError
-from jaxrec.files import read_json, remove_folder, sha256, whole_file, whole_folder, write_json
+from jaxrec.files import claimed, read_json, remove_folder, sha256, whole_file, whole_folder, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,6 +103,18 @@ def test_nobody_fills_a_folder_that_somebody_fills(tmp_path):
     with whole_folder(tmp_path / "set") as folder:
         (folder / "file").write_text("second")
     assert (tmp_path / "set" / "file").read_text() == "second"
+
+
+def test_the_same_by_another_name_is_claimed_too(tmp_path):
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    with (
+        claimed(tmp_path / "near", "work"),
+        pytest.raises(InputError, match="far: expected no other command"),
+        claimed(tmp_path / "far" / "..", "rest"),
+        claimed(tmp_path / "far", "work"),
+    ):
+        pass
+    assert not list(tmp_path.rglob("*.lock")) and not list(tmp_path.parent.glob(".*.lock"))
 
 
 def test_a_folder_is_not_seen_before_it_is_whole(tmp_path):

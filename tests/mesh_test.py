@@ -81,11 +81,13 @@ def test_few_items_are_trained_against_each_other_on_any_mesh(tmp_path, mesh):
     same(trained(tmp_path / "a", mesh, n_sample=16).params, trained(tmp_path / "b", "", loss="full").params)
 
 
-@pytest.mark.parametrize("meshes", [("data:2", ""), ("", "data:1,model:2"), ("data:1,model:2", "data:2")])
-def test_training_goes_on_on_another_mesh(tmp_path, meshes):
-    whole = trained(tmp_path / "whole", "")
-    trained(tmp_path / "parts", meshes[0], epochs=1)
-    same(trained(tmp_path / "parts", meshes[1]).params, whole.params)
+@pytest.mark.parametrize(
+    ("meshes", "n_sample"), [(("data:2", ""), 8), (("", "data:1,model:2"), 8), (("data:1,model:2", "data:2"), 8), (("data:2", ""), 16)]
+)
+def test_training_goes_on_on_another_mesh(tmp_path, meshes, n_sample):
+    whole = trained(tmp_path / "whole", "", n_sample=n_sample)
+    trained(tmp_path / "parts", meshes[0], epochs=1, n_sample=n_sample)
+    same(trained(tmp_path / "parts", meshes[1], n_sample=n_sample).params, whole.params)
 
 
 def test_fewer_sessions_than_lanes_are_shared_out_or_refused(tmp_path):

@@ -90,6 +90,16 @@ def test_two_at_once_do_not_work_on_the_same(stage):
     assert [path.name for path in stage.result.parent.parent.iterdir()] == ["stage"]
 
 
+def test_what_another_finished_meanwhile_is_not_replaced(stage, monkeypatch):
+    """The first look finds nothing, the one under the lock does."""
+    stage.run()
+    before, looks = stage.result.read_bytes(), iter([False, True])
+    monkeypatch.setattr(type(stage.result), "exists", lambda path: next(looks))
+    with pytest.raises(InputError, match="was made otherwise"):
+        stage.run({"epochs": 4})
+    assert stage.result.read_bytes() == before and stage.done == 1
+
+
 def test_a_result_that_is_no_json_is_named(stage):
     stage.run()
     stage.result.write_text("{")

@@ -84,7 +84,15 @@ def fake_manifest(users: int) -> dict:
 
 
 def fake_training() -> dict:
-    return {"predictions": 9_500, "train_events_per_s": 812_345.6, "train_seconds": 61.5, "updates": 9_000, "epochs": 5, "seconds": 88.0}
+    return {
+        "predictions": 9_500,
+        "train_events_per_s": 812_345.6,
+        "train_seconds": 61.5,
+        "updates": 9_000,
+        "epochs": 5,
+        "loss": "full",
+        "seconds": 88.0,
+    }
 
 
 def fake_history() -> list[dict]:
@@ -293,6 +301,10 @@ def test_sections_of_missing_stages_are_left_out(run):
     text = write_report([run]) and (run / "report.md").read_text()
     assert "## On the device" not in text and "## Users" not in text and "## The whole test period" in text
     assert "personal models were not trained" in text
+
+
+def test_the_loss_that_was_trained_is_named(run):
+    assert write_report([run]) and re.search(r"\| loss +\| +full +\|", (run / "report.md").read_text())
 
 
 def test_candidates_are_shown_with_their_bytes_where_rows_have_a_length(run, tmp_path):

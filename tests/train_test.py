@@ -54,7 +54,7 @@ def test_a_world_that_cycles_is_learnt_by_heart(tmp_path, steps):
     assert measured["recall@1"] == 1.0
 
 
-@pytest.mark.parametrize("options", [{}, {"dropout_p_embed": 0.3, "dropout_p_hidden": 0.3}, {"bptt_steps": 3}])
+@pytest.mark.parametrize("options", [{}, {"dropout_p_embed": 0.3, "dropout_p_hidden": 0.3}, {"bptt_steps": 3}, {"n_sample": 15}])
 def test_a_resumed_run_is_the_uninterrupted_run_to_the_bit(tmp_path, options):
     model, sessions, how = Model(SMALL, 30), sessions_of(*random_sessions()), recipe(report_updates=7, **options)
     whole = fit(model, how, sessions, tmp_path / "whole", epochs=3)

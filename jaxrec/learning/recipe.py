@@ -26,10 +26,10 @@ class LossOptions(Options):
     sample_alpha: float = option(0.5, "negatives are drawn from popularity to this power", minimum=0.0)
     logq: float = option(1.0, "strength of the correction that takes popularity out of the training scores", minimum=0.0)
 
-    def over(self, n_items: int) -> str:
+    def for_items(self, n_items: int) -> str:
         """The loss for a catalogue of so many items.
 
-        >>> LossOptions(n_sample=50).over(100), LossOptions(n_sample=50).over(101), LossOptions(loss="top1").over(100)
+        >>> LossOptions(n_sample=50).for_items(100), LossOptions(n_sample=50).for_items(101), LossOptions(loss="top1").for_items(100)
         ('full', 'cross-entropy', 'top1')
         """
         if self.loss != AUTO:
@@ -84,7 +84,7 @@ class Recipe:
     def rule(self, lanes: int, n_items: int) -> Rule:
         loss, optimizer = self.loss, self.optimizer
         return Rule(
-            loss=loss.over(n_items),
+            loss=loss.for_items(n_items),
             bpreg=loss.bpreg,
             elu_param=loss.elu_param,
             optimizer=optimizer.optimizer,

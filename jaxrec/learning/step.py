@@ -30,7 +30,7 @@ class Rule:
     """How a step learns.
 
     Attributes:
-      loss: a name of `LOSSES`.
+      loss: a name of `LOSSES`, or `FULL`.
       bpreg, elu_param: of bpr-max.
       optimizer: a name of `OPTIMIZERS`.
       momentum: of the optimizer.

@@ -105,8 +105,9 @@ def run_evaluate(dataset: Dataset, workdir: Path, options: EvaluateOptions = Eva
         def work() -> dict:
             limited, ranked = ranking_within(workdir, dataset) if options.rank_within == "candidates" else ranking_of_all(dataset)
             folder = ranks.enter_context(whole_folder(workdir / RANKS))
-            scorers = ((name, limited(scorer(name, dataset, workdir, trained))) for name in names)
-            return {name: _measure(name, one, ranked, dataset, folder, options) for name, one in scorers}
+            return {
+                name: _measure(name, limited(scorer(name, dataset, workdir, trained)), ranked, dataset, folder, options) for name in names
+            }
 
         def write(found: dict) -> dict:
             ranks.close()  # no earlier metrics ever stand beside these ranks

@@ -38,26 +38,38 @@ def once(
     Raises:
       InputError: the result stands there with other settings or inputs, each of which is named, or another command is at work on it.
     """
-    written = read_json(result, "result of an earlier run") if result.exists() else None
-    wait_for_all(f"{result} was looked for")
-    if written is not None:
-        found = differences(written, {"settings": settings, "inputs": inputs})
-        if not found:
-            log.info("%s: already done with these settings, kept", result.parent)
-            return written
-        if not overwrite:
-            raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
-    log.info("%s: started", result.parent)
-    began = time.perf_counter()
+    now = {"settings": settings, "inputs": inputs}
+    if (done := _done(result, now, overwrite)) is not None:
+        return done
     with claimed(result.parent, "work") if leads() else contextlib.nullcontext():
+        wait_for_all(f"{result} is nobody else's work")
+        if (done := _done(result, now, overwrite)) is not None:  # by another command, meanwhile
+            return done
+        wait_for_all(f"{result} is to be made")  # nothing is removed unless all agree
+        log.info("%s: started", result.parent)
+        began = time.perf_counter()
         made = work() if write else None
         if leads():
             result.unlink(missing_ok=True)
         gave = write(made) if write else work()
-        value = {**gave, "seconds": time.perf_counter() - began, "settings": settings, "inputs": inputs, "environment": environment()}
+        value = {**gave, "seconds": time.perf_counter() - began, **now, "environment": environment()}
         if leads():
             write_json(result, value)
     return value
+
+
+def _done(result: Path, now: dict, overwrite: bool) -> dict | None:
+    """What stands there, if it was made as it would be now; None where nothing does, or what may be replaced."""
+    if not result.exists():
+        return None
+    written = read_json(result, "result of an earlier run")
+    found = differences(written, now)
+    if not found:
+        log.info("%s: already done with these settings, kept", result.parent)
+        return written
+    if not overwrite:
+        raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
+    return None
 
 
 def differences(written: dict, now: dict) -> list[str]:

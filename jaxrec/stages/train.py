@@ -110,7 +110,7 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
         **_account(final, epochs),
         "fingerprint": digest(final.params, None if selection is None else selection.params, start),
         "n_items": dataset.n_items,
-        "loss": recipe.loss.over(dataset.n_items),
+        "loss": recipe.loss.for_items(dataset.n_items),
         "validation_start": start,
         "validation": history,
     }
