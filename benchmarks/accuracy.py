@@ -7,7 +7,7 @@
 official implementation was run; `diginetica_...`: the newest quarter of Diginetica, 5 epochs, the same way. `..._default`: a log without a
 preset; `..._own`: with our own, as many epochs as validation says. `taobao_default`: taobao categories; its recall@20 is that of the global
 model, after_recall@20 that of what devices would ship; more rows tell what was predicted after so many updates, devices fine-tuning again
-after every 50 events of the test.
+after every 50 events of the test. `shop_default`: simulated shops; recovered is what share of the gain that clicks allow is shipped.
 """
 
 import json
@@ -43,6 +43,7 @@ CASES = {
     "diginetica_default": ("diginetica_quarter", "none", DIGINETICA[:2]),
     "diginetica_own": ("diginetica_quarter", "jaxrec_diginetica", (preset("jaxrec_diginetica"), *DIGINETICA[:2])),
     "taobao_default": ("taobao categories", "none", (*TAOBAO, "--update_every=50")),
+    "shop_default": ("simulated shop", "none", ("--shop_seed={seed}",)),
 }
 
 
@@ -50,7 +51,7 @@ def run_case(case: str, data: Path, seed: int) -> list[dict]:
     """The whole experiment; rows of the results."""
     log, preset_name, arguments = CASES[case]
     with tempfile.TemporaryDirectory() as workdir:
-        given = [argument.format(data=data) for argument in arguments]
+        given = [argument.format(data=data, seed=seed) for argument in arguments]
         command = [sys.executable, "-m", "launch.experiment", *given, f"--workdir={workdir}", f"--seed={seed}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         report = json.loads((Path(workdir) / "report.json").read_text(encoding="utf-8"))
@@ -65,7 +66,8 @@ def run_case(case: str, data: Path, seed: int) -> list[dict]:
 def _personal(personal: dict) -> dict:
     baseline = personal["baselines"]["markov_user_history"]
     named = {"fine_tuned": personal["fine_tuned"], "after": personal["after"], "markov_user_history": baseline}
-    return _columns(named) | {"users_worse": personal["users_worse"], "users_per_s": personal["users_per_s"]}
+    recovered = {"recovered": personal["attainable"]["recovered"]} if "attainable" in personal else {}
+    return _columns(named) | {"users_worse": personal["users_worse"], "users_per_s": personal["users_per_s"]} | recovered
 
 
 def _updated(one: dict) -> dict:

@@ -69,8 +69,10 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     if options.rows == "candidates":
         raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
 
+    trained = load_trained(workdir, dataset)
+
     def work() -> Converted:
-        return convert(*_contents(dataset, workdir, load_trained(workdir, dataset), options))
+        return convert(*_contents(dataset, workdir, trained, options))
 
     def write(converted: Converted) -> dict[str, Any]:
         remove_folder(workdir / USERS)  # they belong to what was exported before
