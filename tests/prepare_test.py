@@ -379,6 +379,7 @@ def test_a_small_memory_changes_nothing(tmp_path):
     assert (spilled["rows_read"], spilled["options"]) == (420_000, manifest["options"])
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_leaves_the_old_dataset_none_or_the_new_one(tmp_path):
     rows = [f"{u},{(u * 7 + n * n) % 50},7,pv,{n // 4 * 9000 + n % 4 + u}" for u in range(200) for n in range(300)]
     log, folder = write_lines(tmp_path / "log.csv", rows), tmp_path / "set"
