@@ -94,7 +94,7 @@ def test_what_another_finished_meanwhile_is_not_replaced(stage, monkeypatch):
     """The first look finds nothing, the one under the lock does."""
     stage.run()
     before, looks = stage.result.read_bytes(), iter([False, True])
-    monkeypatch.setattr(type(stage.result), "exists", lambda path: next(looks))
+    monkeypatch.setattr(type(stage.result), "exists", lambda path: next(looks, True))
     with pytest.raises(InputError, match="was made otherwise"):
         stage.run({"epochs": 4})
     assert stage.result.read_bytes() == before and stage.done == 1

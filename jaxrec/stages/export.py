@@ -68,7 +68,6 @@ def run_export(dataset: Dataset, workdir: Path, options: ExportOptions, overwrit
     """
     if options.rows == "candidates":
         raise InputError("--rows=candidates: expected --user; which items the file holds depends on the user")
-
     trained = load_trained(workdir, dataset)
 
     def work() -> Converted:

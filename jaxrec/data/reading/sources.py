@@ -144,7 +144,6 @@ def input_files(given: list[Path], flag: str) -> list[Path]:
             if not fitting:
                 raise InputError(f"--{flag}: expected files that fit {one}; there are none")
             found += [Path(file) for file in fitting]
-    (path, times), *_ = Counter(found).most_common(1) or [(None, 0)]
-    if times > 1:
-        raise InputError(f"--{flag}: expected every file once; got {path} twice")
+    if twice := [path for path, times in Counter(found).items() if times > 1]:
+        raise InputError(f"--{flag}: expected every file once; got {twice[0]} twice")
     return found
