@@ -15,6 +15,7 @@ from world import N_ITEMS, random_sessions, small_model
 
 from jaxrec.data.blocks import Block
 from jaxrec.data.lanes import plan_lanes
+from jaxrec.learning.losses import LOSSES
 from jaxrec.learning.negatives import Negatives, sampler
 from jaxrec.learning.optimizers import rate_at
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOptions
@@ -42,7 +43,7 @@ CAUGHT_BY = {
     13: ["negatives_test.test_frequencies_follow_popularity_to_the_power_alpha"],
     14: ["lanes_test.test_every_pair_is_used_exactly_once"],
     15: ["step_test.test_the_first_adagrad_step_is_as_long_as_the_rate"],
-    16: ["faults_test.test_the_learning_rate_is_constant_unless_asked"],
+    16: ["faults_test.test_the_learning_rate_of_published_losses_is_constant_unless_asked"],
     17: ["step_test.test_adagrad_by_rows_is_numpy_adagrad_with_duplicates_summed_first"],
     18: ["faults_test.test_every_option_reaches_the_update"],
     19: ["gru_test.test_matrices_start_uniform_by_the_shape_of_each_gate_and_biases_zero"],
@@ -140,9 +141,14 @@ def test_extra_negatives_and_the_shared_table_change_the_loss():
     assert loss_with(separate, other, 8) != losses[1]
 
 
-def test_the_learning_rate_is_constant_unless_asked():
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_learning_rate_of_published_losses_is_constant_unless_asked(loss):
+    assert Recipe(LossOptions(loss=loss)).schedule == "constant" and OptimizerOptions().warmup_updates == 0
+    assert Recipe(LossOptions(loss=loss), OptimizerOptions(schedule="cosine")).schedule == "cosine"
+
+
+def test_the_learning_rate_falls_as_asked():
     at = np.arange(100)
-    assert OptimizerOptions().schedule == "constant" and OptimizerOptions().warmup_updates == 0
     np.testing.assert_array_equal(rate_at("constant", 0, jnp.asarray(at), jnp.int32(100)), 1.0)
     for name in ("linear", "cosine"):
         rates = np.asarray(rate_at(name, 10, jnp.asarray(at), jnp.int32(99)))
@@ -165,7 +171,7 @@ CHANGED = {
     "momentum": 0.3,
     "weight_decay": 0.1,
     "clip_norm": 0.01,
-    "schedule": "linear",
+    "schedule": "constant",
     "warmup_updates": 5,
     "lanes": 3,
     "bptt_steps": 2,

@@ -185,7 +185,7 @@ def free_port() -> int:
 
 
 def train_command(dataset, workdir, *arguments):
-    small = ("--units=16", "--embedding_dim=8", "--n_sample=16", "--lanes=8", "--report_updates=20", "--checkpoint_updates=40")
+    small = ("--units=16", "--embedding_dim=8", "--n_sample=16", "--lanes=8", "--report_updates=20")
     return command("train", f"--dataset={dataset}", f"--workdir={workdir}", *small, *arguments)
 
 
@@ -222,7 +222,8 @@ def test_two_processes_train_what_one_trains_and_go_on_when_one_dies(tmp_path):
     assert [process.returncode for process in unlike] == [1, 1] or unlike[1].returncode == 1, said
     assert "expected the same options in all processes; got other ones here (--learning_rate: 0.1 there, 0.5 now)" in said[1]
 
-    dying = start_processes(arguments(tmp_path / "dies", "--epochs=16", "--validation_fraction=0"))
+    long = ("--epochs=16", "--validation_fraction=0", "--checkpoint_updates=40")
+    dying = start_processes(arguments(tmp_path / "dies", *long))
     lines = tmp_path / "dies/train/final/metrics.jsonl"
     deadline = time.monotonic() + 120
     while dying[0].poll() is None and time.monotonic() < deadline and not (lines.exists() and lines.read_text().count("\n") > 4):
@@ -233,6 +234,6 @@ def test_two_processes_train_what_one_trains_and_go_on_when_one_dies(tmp_path):
     ours = r"error: final: another process has ended .* the checkpoint after update \d+ is kept; start all of them again"
     # Where a message between processes hangs, JAX notices first, says so and ends the process.
     assert dying[0].returncode != 0 and re.search(ours + "|another task died", told), told
-    again = run(arguments(tmp_path / "dies", "--epochs=16", "--validation_fraction=0"))
+    again = run(arguments(tmp_path / "dies", *long))
     assert again.returncode == 0 and "going on after update" in again.stderr, again.stderr
     assert final_params(tmp_path / "dies")

@@ -91,6 +91,7 @@ def fake_training() -> dict:
         "updates": 9_000,
         "epochs": 5,
         "loss": "full",
+        "schedule": "linear",
         "seconds": 88.0,
     }
 
@@ -303,8 +304,8 @@ def test_sections_of_missing_stages_are_left_out(run):
     assert "personal models were not trained" in text
 
 
-def test_the_loss_that_was_trained_is_named(run):
-    assert write_report([run]) and re.search(r"\| loss +\| +full +\|", (run / "report.md").read_text())
+def test_what_auto_trained_with_is_named(run):
+    assert write_report([run]) and re.search(r"\| loss +\| +full +\|\n\| schedule +\| +linear +\|", (run / "report.md").read_text())
 
 
 def test_candidates_are_shown_with_their_bytes_where_rows_have_a_length(run, tmp_path):

@@ -46,7 +46,12 @@ class OptimizerOptions(Options):
     momentum: float = option(0.0, "momentum of the optimizer", minimum=0.0, maximum=0.999)
     weight_decay: float = option(0.0, "pull of parameters in use towards zero, times the learning rate (AdamW's with adam)", minimum=0.0)
     clip_norm: float = option(0.0, "longest gradient of an update; 0: any", minimum=0.0)
-    schedule: str = option("constant", "learning rate over all --epochs: constant, or down to zero", choices=SCHEDULES)
+    schedule: str = option(
+        AUTO,
+        "learning rate over all --epochs: constant, or down to zero; "
+        "auto: constant with a --loss of GRU4Rec's, as published, else linear, which ends with less noise",
+        choices=(AUTO, *SCHEDULES),
+    )
     warmup_updates: int = option(0, "updates in which the learning rate rises to its full length", minimum=0)
 
 
@@ -80,6 +85,17 @@ class Recipe:
     loss: LossOptions = LossOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     run: RunOptions = RunOptions()
+
+    @property
+    def schedule(self) -> str:
+        """How the learning rate goes over all epochs.
+
+        >>> Recipe(loss=LossOptions(loss="bpr-max")).schedule, Recipe(loss=LossOptions(loss="full")).schedule, Recipe().schedule
+        ('constant', 'linear', 'linear')
+        """
+        if self.optimizer.schedule != AUTO:
+            return self.optimizer.schedule
+        return "constant" if self.loss.loss in LOSSES else "linear"
 
     def rule(self, lanes: int, n_items: int) -> Rule:
         loss, optimizer = self.loss, self.optimizer

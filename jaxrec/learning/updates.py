@@ -86,7 +86,7 @@ def _run_updates(
         items = draw_items(source, negative_key, n_sample)
         negatives = Negatives(items, source.drawn_offset[items], source.column_offset[block.items[:, 1:]])
         dropout = draw_dropout(dropout_key, recipe.run.dropout_p_embed, recipe.run.dropout_p_hidden, model, block.mask.shape)
-        rate = optimizer.learning_rate * rate_at(optimizer.schedule, optimizer.warmup_updates, now.before + number, now.updates)
+        rate = optimizer.learning_rate * rate_at(recipe.schedule, optimizer.warmup_updates, now.before + number, now.updates)
         *carry, loss = step(model, rule, {}, carry.state, block, carry.hidden, negatives, rate, dropout, spread)
         return Carry(*carry), total + loss * rule.scale
 

@@ -55,9 +55,9 @@ def _training_table(summary: dict) -> Table | None:
     if figures is None:
         return None
     counted = [(key, count(figures[key])) for key in ("epochs", "updates") if key in figures]
-    loss = [("loss", figures["loss"])] if "loss" in figures else []
+    named = [(key, figures[key]) for key in ("loss", "schedule") if key in figures]
     rows = [("events per second", significant(figures["train_events_per_s"])), ("seconds", significant(figures["train_seconds"]))]
-    return Table(("training", ""), [*loss, *counted, *rows])
+    return Table(("training", ""), [*named, *counted, *rows])
 
 
 def device(runs: Runs) -> Section | None:

@@ -111,6 +111,7 @@ def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: M
         "fingerprint": digest(final.params, None if selection is None else selection.params, start),
         "n_items": dataset.n_items,
         "loss": recipe.loss.for_items(dataset.n_items),
+        "schedule": recipe.schedule,
         "validation_start": start,
         "validation": history,
     }
