@@ -173,8 +173,7 @@ class _Run:
 
     def _key(self, number: int) -> jax.Array:
         """Random key 0 is for the start, key 1 + e for epoch e."""
-        seed = self.recipe.run.seed
-        return made_on_mesh(self.mesh, lambda: jax.random.fold_in(jax.random.key(seed), number))
+        return made_on_mesh(self.mesh, _folded, np.asarray(jax.random.key_data(jax.random.key(self.recipe.run.seed))), number)
 
     def _go_on(self, latest: int) -> None:
         self.carry, info = checkpoints.restore(self.checkpoints, latest, self.carry)
@@ -258,6 +257,10 @@ class _Run:
         self.lines.close()
         if wait:
             self.checkpoints.close()
+
+
+def _folded(key: jax.Array, number: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(key), number)
 
 
 def _planned(mesh: Mesh | None, sessions: Sessions, lanes: int, steps: int) -> Block:
