@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec.errors import InputError
-from jaxrec.files import claimed, read_json, write_json
+from jaxrec.files import claimed, read_json, remove_folder, write_json
 from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.report.environment import environment
 
@@ -70,6 +70,33 @@ def _done(result: Path, now: dict, overwrite: bool) -> dict | None:
     if not overwrite:
         raise InputError(f"{result}: was made otherwise ({'; '.join(found)}); --overwrite replaces it")
     return None
+
+
+def go_on_or_begin(record: Path, start: dict, content: str, overwrite: bool) -> None:
+    """Make a folder ready for work that may have been cut short: what it holds comes from this start, or is gone. For all processes.
+
+    Args:
+      record: the file in the folder that tells what its content comes from.
+      start: settings and inputs of now.
+      content: pattern of what is not to be removed unasked.
+
+    Raises:
+      InputError: the folder holds content from another start, and `overwrite` is off; or another process was given another start.
+    """
+    folder, told = record.parent, "record of what a folder comes from"
+    holds = any(folder.glob(content))
+    unknown = [f"it has no {record.name}"] if holds else []
+    found = differences(read_json(record, told), start) if record.exists() else unknown
+    if found and holds and not overwrite:
+        raise InputError(f"{folder}: holds work that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
+    wait_for_all(f"{record} was compared")
+    if leads() and found:
+        remove_folder(folder)  # content must not be left without its record
+    if leads() and not record.exists():
+        write_json(record, start)
+    wait_for_all(f"{record} stands")
+    if found := differences(read_json(record, told), start):
+        raise InputError(f"{record}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
 
 
 def differences(written: dict, now: dict) -> list[str]:

@@ -39,15 +39,16 @@ from jaxrec.stages.cadence import cadence, devices_of, follow, updates_before
 from jaxrec.stages.candidates import RESULT as CANDIDATES
 from jaxrec.stages.candidates import load_candidates
 from jaxrec.stages.choice import Choice, choose
-from jaxrec.stages.once import differences, once, settings_of
+from jaxrec.stages.once import differences, go_on_or_begin, once, settings_of
 from jaxrec.stages.personal_run import PersonalRun
 from jaxrec.stages.store import (
     COLUMNS,
+    CONTENT,
     RANKS,
+    STARTED,
     Stored,
     as_kept,
     chunk_folder,
-    clear_store,
     finish_store,
     is_finished,
     open_store,
@@ -98,7 +99,7 @@ def run_personalize(
         if not dataset.n_users:
             return {"personal": None}
         with lost_process_named(str(workdir / STORE), lambda: "finished chunks are kept"):
-            clear_store(workdir / STORE, {"settings": of_store, "inputs": inputs}, overwrite)
+            go_on_or_begin(workdir / STORE / STARTED, {"settings": of_store, "inputs": inputs}, CONTENT, overwrite)
             return _personalize(PersonalRun(dataset, trained, recipe, candidates, mesh), workdir, references or {})
 
     return once(workdir / RESULT, settings, _compared_with(workdir, references, settings, inputs), overwrite, work)

@@ -23,14 +23,15 @@ from jaxrec.data.blocks import SessionBlock, round_up
 from jaxrec.errors import InputError
 from jaxrec.evaluation.networks import score_items, stack_users
 from jaxrec.evaluation.ranks import Ranks
-from jaxrec.files import read_json, remove_folder, whole_file, whole_folder, write_json
+from jaxrec.files import read_json, whole_file, whole_folder, write_json
 from jaxrec.learning.personalize import Personal
-from jaxrec.learning.processes import leads, wait_for_all
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
-from jaxrec.stages.once import differences
 
 STARTED, INDEX, RANKS, CHUNK = "started.json", "index.npy", "ranks.npz", "chunk.json"
+CONTENT = "ch*"
+"""What takes time to make: the choice and the chunks."""
+
 COLUMNS = ("improved", "rate", "epochs", "held")
 """What is kept of each user beside the parameters; fields of `Personal`."""
 
@@ -49,25 +50,6 @@ class Stored(NamedTuple):
     columns: dict[str, np.ndarray]
     seconds: float
     process: int
-
-
-def clear_store(folder: Path, start: dict, overwrite: bool) -> None:
-    """Make the folder ready for chunks that come from `start`, settings and inputs; those that came from it are kept.
-
-    Raises:
-      InputError: it holds chunks that come from something else, and `overwrite` is off.
-    """
-    path = folder / STARTED
-    found = differences(read_json(path, "record of personalisation"), start) if path.exists() else []
-    if found and not overwrite:
-        raise InputError(f"{folder}: holds personal models that were made otherwise ({'; '.join(found)}); --overwrite replaces them")
-    wait_for_all("the store was looked at")
-    if leads() and (found or not path.exists()):
-        remove_folder(folder)
-        write_json(path, start)
-    wait_for_all("the store is ready")
-    if found := differences(read_json(path, "record of personalisation"), start):
-        raise InputError(f"{path}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
 
 
 def is_finished(folder: Path) -> bool:

@@ -18,13 +18,13 @@ from jaxrec.evaluation.metrics import metrics
 from jaxrec.evaluation.networks import GlobalScorer
 from jaxrec.evaluation.ranks import Ranks, predictions_at_once, rank_sessions
 from jaxrec.evaluation.scorer import Scorer
-from jaxrec.files import read_json, remove_folder, whole_file, write_json
+from jaxrec.files import read_json, whole_file
 from jaxrec.learning.checkpoints import digest, load_params, save_params
-from jaxrec.learning.processes import leads, lost_process_named, wait_for_all
+from jaxrec.learning.processes import leads, lost_process_named
 from jaxrec.learning.recipe import Recipe
 from jaxrec.learning.train import CHOSEN_BY, Fitted, Sessions, fit
 from jaxrec.models.recommender import Model, ModelOptions, Params
-from jaxrec.stages.once import differences, once, settings_of
+from jaxrec.stages.once import go_on_or_begin, once, settings_of
 
 log = logging.getLogger("jaxrec")
 
@@ -65,26 +65,11 @@ def run_train(
     model = Model(model_options, dataset.n_items)
 
     def work() -> dict:
-        _same_start(folder / "started.json", {"settings": settings, "inputs": inputs}, overwrite)
+        go_on_or_begin(folder / "started.json", {"settings": settings, "inputs": inputs}, "*/checkpoints/[0-9]*", overwrite)
         return _train(dataset, folder, model, recipe, mesh)
 
     with lost_process_named(str(folder)):
         return once(workdir / RESULT, settings, inputs, overwrite, work)
-
-
-def _same_start(path: Path, start: dict, overwrite: bool) -> None:
-    """Refuse to go on with what another start trained; with `overwrite` it is removed. A start that trained nothing is replaced."""
-    found = differences(read_json(path, "record of a training run"), start) if path.exists() else []
-    if found and not overwrite and any(path.parent.glob("*/checkpoints/[0-9]*")):
-        raise InputError(f"{path.parent}: holds training that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
-    wait_for_all("the start of training was compared")
-    if leads() and found:
-        remove_folder(path.parent)  # checkpoints must not be left without their record
-    if leads() and not path.exists():
-        write_json(path, start)
-    wait_for_all("training starts")
-    if found := differences(read_json(path, "record of a training run"), start):
-        raise InputError(f"{path}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
 
 
 def _train(dataset: Dataset, folder: Path, model: Model, recipe: Recipe, mesh: Mesh | None) -> dict:
