@@ -187,17 +187,17 @@ def test_a_chunk_alone_is_that_of_a_full_pass():
             np.testing.assert_array_equal(part, expected)
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=8), st.integers(1, 4))
-def test_the_shapes_kept_are_the_best_of_all_choices(grows, most):
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=8), st.integers(1, 4), st.integers(0, 30))
+def test_the_shapes_kept_are_the_best_of_all_choices(grows, most, price):
     sizes, counts = np.cumsum([step for step, _ in grows]), np.array([count for _, count in grows])
 
-    def steps(kept):
-        return int(sizes[kept][np.searchsorted(kept, np.arange(len(sizes)))] @ counts)
+    def cost(kept):
+        return int(sizes[kept][np.searchsorted(kept, np.arange(len(sizes)))] @ counts) + price * len(kept)
 
     choices = [np.array(c) for n in range(1, most + 1) for c in itertools.combinations(range(len(sizes)), n) if len(sizes) - 1 in c]
-    kept = user_blocks._cheapest(sizes, counts, most)
+    kept = user_blocks._cheapest(sizes, counts, most, price)
     assert len(kept) <= most and kept[-1] == len(sizes) - 1
-    assert steps(kept) == min(map(steps, choices))
+    assert cost(kept) == min(map(cost, choices))
 
 
 @pytest.mark.parametrize(("log_sessions", "spread", "users_at_once", "most"), [(3, 0.5, 256, 0.25), (3, 0.5, 7, 0.25), (3, 1, 256, 0.3)])

@@ -17,7 +17,10 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.lanes import lay_out
 
 SHAPES = 8
-"""Shapes of a user's blocks: each is compiled once, each more saves padding."""
+"""Shapes of a user's blocks, at most: each is compiled once, each more saves padding."""
+
+STEPS_OF_A_SHAPE = 4096
+"""Steps of padding that another shape must save; its compilation takes longer than so many steps on any machine measured."""
 
 BLOCKS_OF_A_USER = 64
 """Blocks that a user of a full chunk may have. Chunks of users with more of them are narrower, so that heavy users cost no more memory."""
@@ -133,8 +136,8 @@ def plan_users(
     """Plan the users' own events in sessions first:before.
 
     Every update sees one block [rows, T]. A user whose events all fit into a smaller one is given that: the update is the same, with less
-    padding. Of the shapes that users need, the at most `most_shapes` are kept with which all users take the fewest steps. Users without any
-    pair of events are left out.
+    padding. Of the shapes that users need, the at most `most_shapes` are kept with which all users take the fewest steps, but none that
+    hardly saves any. Users without any pair of events are left out.
 
     Args:
       users: their indices, in any order; -1, nobody, is left out.
@@ -156,7 +159,7 @@ def plan_users(
     needed = _needed(reads, number, rows, steps)
     sizes, fits, counts = np.unique(needed, return_inverse=True, return_counts=True)
     shapes = [_shape(size, rows, steps) for size in sizes.tolist()]
-    kept = _cheapest(np.array([np.prod(shape, dtype=np.int64) for shape in shapes]), counts, most_shapes)
+    kept = _cheapest(np.array([np.prod(shape, dtype=np.int64) for shape in shapes]), counts, most_shapes, STEPS_OF_A_SHAPE)
     group = np.searchsorted(kept, fits)
     order = np.argsort(group, kind="stable")
     chunks = _chunks([shapes[i] for i in kept], np.bincount(group, minlength=len(kept)), users_at_once)
@@ -303,17 +306,19 @@ def _shape(size: int, rows: int, steps: int) -> tuple[int, int, int]:
     return max(size - rows + 1, 1), min(max(size, 1), rows), steps if size else steps // 2
 
 
-def _cheapest(sizes: np.ndarray, counts: np.ndarray, most: int = SHAPES) -> np.ndarray:
+def _cheapest(sizes: np.ndarray, counts: np.ndarray, most: int, price: int) -> np.ndarray:
     """Which at most `most` shapes to keep so that all users take the fewest steps, where each takes the next kept one upward.
 
     Args:
       sizes: steps of each shape, growing, [shapes].
       counts: users that need it, [shapes].
+      price: steps that each kept shape costs.
 
-    >>> _cheapest(np.arange(1, 11), np.array([9, 0, 9, 9, 9, 9, 0, 9, 9, 9])).tolist()
+    >>> _cheapest(np.arange(1, 11), np.array([9, 0, 9, 9, 9, 9, 0, 9, 9, 9]), 8, 0).tolist()
     [0, 2, 3, 4, 5, 7, 8, 9]
-    >>> _cheapest(np.array([1, 2, 3, 4, 5, 6, 7, 8, 100]), np.array([5, 5, 5, 1, 5, 5, 5, 5, 1])).tolist()
-    [0, 1, 2, 4, 5, 6, 7, 8]
+    >>> sizes, counts = np.array([1, 2, 3, 4, 5, 6, 7, 8, 100]), np.array([5, 5, 5, 1, 5, 5, 5, 5, 1])
+    >>> _cheapest(sizes, counts, 8, 0).tolist(), _cheapest(sizes, counts, 8, 10).tolist()
+    ([0, 1, 2, 4, 5, 6, 7, 8], [2, 5, 7, 8])
     """
     if not len(sizes):
         return np.zeros(0, np.int64)
@@ -327,7 +332,7 @@ def _cheapest(sizes: np.ndarray, counts: np.ndarray, most: int = SHAPES) -> np.n
         below[1:, j] = through.argmin(1)
         steps[1:, j] = through.min(1)
     kept = [len(sizes) - 1]
-    for k in range(int(steps[:, -1].argmin()), 0, -1):
+    for k in range(int((steps[:, -1] + price * np.arange(most)).argmin()), 0, -1):
         kept.append(below[k, kept[-1]])
     return np.array(kept[::-1])
 
