@@ -4,12 +4,13 @@
     python -m benchmarks.settings --data=FOLDER --case=reference   # one log
 
 The last tenth of the training period validates, with a patience of 2 and 25 epochs at most; the test period is never looked at.
-GRU4Rec's own parameters are held to the same rule. `no preset` alone keeps its own epochs and patience.
+GRU4Rec's own parameters are held to the same rule. Cases `..._default`: a log without a preset, by the epochs and patience of the defaults.
 The preset of a log is its setting with the highest MRR@20, the metric that chooses the number of epochs too.
 With --quick each setting is tried with one seed.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.presets import DIGINETICA_XE, preset_lines, read_options
@@ -20,7 +21,7 @@ from jaxrec.models.recommender import Model
 from jaxrec.stages.train import best_epoch, select
 
 VALIDATED = ("--epochs=25", "--patience=2", "--validation_fraction=0.1")
-CONSTANT = ("--schedule=constant",)
+DEFAULTS = {"no preset": (), "constant learning rate": ("--schedule=constant",)}
 SAMPLED = ("--loss=cross-entropy",)
 WIDE = ("--units=100", "--embedding_dim=100", "--nodense")
 DROPPED = (*WIDE, "--dropout_p_embed=0.4", "--dropout_p_hidden=0.5")
@@ -31,8 +32,7 @@ CASES = {
     "reference": (
         "rsc15_100k",
         {
-            "no preset": (),
-            "constant learning rate": CONSTANT,
+            "softmax over all items, constant learning rate": ("--schedule=constant",),
             "GRU4Rec, cross-entropy": preset_lines("gru4rec_rsc15"),
             "GRU4Rec, bpr-max": preset_lines("gru4rec_retailrocket"),
             "sampled": SAMPLED,
@@ -48,10 +48,11 @@ CASES = {
             "jaxrec_rsc15": RSC15,
         },
     ),
+    "rsc15_default": ("rsc15_100k", DEFAULTS),
+    "diginetica_default": ("diginetica_quarter", DEFAULTS),
     "diginetica": (
         "diginetica_quarter",
         {
-            "no preset": (),
             "sampled": SAMPLED,
             "sampled, less dropout of inputs, more of states": (*SAMPLED, *DROPPED_LATER),
             "GRU4Rec, cross-entropy": DIGINETICA_XE,
@@ -67,9 +68,9 @@ CASES = {
 }
 
 
-def run_setting(dataset: Dataset, flags: list[str], seed: int) -> dict:
+def run_setting(dataset: Dataset, flags: Sequence[str], seed: int) -> dict:
     """The best epoch by validation."""
-    model_options, recipe = read_options([*flags, *(VALIDATED if flags else ()), f"--seed={seed}"])
+    model_options, recipe = read_options([*flags, f"--seed={seed}"])
     with tempfile.TemporaryDirectory() as folder:
         selection = select(dataset, Path(folder), Model(model_options, dataset.n_items), recipe)
     return best_epoch(selection)
@@ -78,18 +79,17 @@ def run_setting(dataset: Dataset, flags: list[str], seed: int) -> dict:
 def main() -> None:
     flags = parser(__doc__, CASES)
     flags.add_argument("--data", type=Path, required=True, help="folder of the published logs")
-    flags.add_argument("--setting", help="only this setting of the case; prints unless --out is given")
     given = flags.parse_args()
     rows = []
     for case in [given.case] if given.case else CASES:
         log, settings = CASES[case]
         dataset = published(given.data / log)
-        for name in [given.setting] if given.setting else settings:
+        for name, changes in settings.items():
+            held_to = () if settings is DEFAULTS else VALIDATED
             for seed in (0,) if given.quick else (0, 1, 2):
-                rows.append({"case": case, "setting": name, "seed": seed} | run_setting(dataset, list(settings[name]), seed))
+                rows.append({"case": case, "setting": name, "seed": seed} | run_setting(dataset, (*changes, *held_to), seed))
                 print(rows[-1], flush=True)
-    if given.out or not given.setting:
-        record(given, "settings", rows)
+    record(given, "settings", rows)
 
 
 if __name__ == "__main__":

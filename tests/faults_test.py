@@ -147,6 +147,21 @@ def test_the_learning_rate_of_published_losses_is_constant_unless_asked(loss):
     assert Recipe(LossOptions(loss=loss), OptimizerOptions(schedule="cosine")).schedule == "cosine"
 
 
+def test_the_learning_rate_falls_over_all_epochs_asked_for(tmp_path):
+    """However many of them are trained, as where validation chooses fewer."""
+    model, _ = small_model()
+    items, offsets = random_sessions(sessions=12)
+    sessions = Sessions(items, offsets, np.bincount(items, minlength=N_ITEMS))
+
+    def after_one(epochs, schedule):
+        recipe = Recipe(LossOptions(n_sample=4), OptimizerOptions(schedule=schedule), RunOptions(lanes=4, epochs=epochs))
+        return np.asarray(fit(model, recipe, sessions, tmp_path / f"{schedule}-{epochs}", epochs=1).params["item_table"])
+
+    assert (after_one(1, "constant") == after_one(20, "constant")).all()
+    assert (after_one(1, "auto") != after_one(20, "auto")).any()
+    np.testing.assert_allclose(after_one(10_000, "auto"), after_one(1, "constant"), atol=1e-4)
+
+
 def test_the_learning_rate_falls_as_asked():
     at = np.arange(100)
     np.testing.assert_array_equal(rate_at("constant", 0, jnp.asarray(at), jnp.int32(100)), 1.0)

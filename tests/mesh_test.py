@@ -106,7 +106,7 @@ def test_no_device_holds_a_whole_table():
     plan = jax.eval_shape(lambda: Block(jnp.zeros((3, 4, 2), jnp.int32), *(jnp.zeros((3, 4, 1), bool),) * 2))
     source = Sampler(*(jax.ShapeDtypeStruct((items,), kind) for kind in (jnp.float32, jnp.int32, jnp.float32, jnp.float32)))
     begin = jax.jit(partial(start, mesh, model, rule, 4)).lower(key).compile()
-    update = run_updates.lower(mesh, model, recipe, rule, source, carry, plan, key, Span(0, 1)).compile()
+    update = run_updates.lower(mesh, model, recipe, rule, source, carry, plan, key, Span(0, 1, 0, 100)).compile()
     for program in (begin, update):
         assert "[2000000,64]" in program.as_text(), "half of the rows, with what the optimizer keeps"
         assert "[4000000," not in program.as_text()

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from jaxrec.errors import InputError
+from jaxrec.files import write_json
 from jaxrec.learning.personal_recipe import PersonalOptions
 from jaxrec.learning.recipe import LossOptions, OptimizerOptions, RunOptions
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.report.environment import environment
-from jaxrec.stages.once import once, settings_of
+from jaxrec.stages.once import go_on_or_begin, once, settings_of
 
 
 class Stage:
@@ -122,3 +123,35 @@ def test_settings_of_several_stages_stand_side_by_side():
         settings_of(ModelOptions(), LossOptions()).keys()
         == ModelOptions.__dataclass_fields__.keys() | LossOptions.__dataclass_fields__.keys()
     )
+
+
+def started(epochs):
+    return {"settings": {"epochs": epochs}, "inputs": {}}
+
+
+@pytest.mark.parametrize(
+    ("record", "holds", "told"),
+    [
+        (started(3), True, None),
+        (started(4), True, r"started otherwise \(--epochs: 4 there, 3 now\); --overwrite replaces it"),
+        (None, True, r"started otherwise \(it has no started\.json\); --overwrite replaces it"),
+        (started(4), False, None),
+        (None, False, None),
+    ],
+)
+def test_work_goes_on_where_its_start_is_the_same_and_is_not_removed_unasked(tmp_path, record, holds, told):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "note.txt").touch()
+    if record:
+        write_json(folder / "started.json", record)
+    if holds:
+        (folder / "chunk-0").touch()
+    if told:
+        with pytest.raises(InputError, match=told):
+            go_on_or_begin(folder / "started.json", started(3), "chunk*", False)
+        assert (folder / "chunk-0").exists()
+    go_on_or_begin(folder / "started.json", started(3), "chunk*", bool(told))
+    assert json.loads((folder / "started.json").read_text()) == started(3)
+    assert (folder / "chunk-0").exists() == (holds and not told)
+    go_on_or_begin(folder / "started.json", started(3), "chunk*", False)

@@ -36,6 +36,7 @@ from jaxrec.stages.store import (
     chunk_folder,
     finish_store,
     improved,
+    is_finished,
     open_store,
     read_chunk,
     read_ranks,
@@ -122,6 +123,12 @@ def test_chunks_of_another_run_are_refused_unless_they_may_be_replaced(tmp_path)
         go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, False)
     go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, True)
     assert [path.name for path in tmp_path.iterdir()] == [STARTED]
+
+
+def test_a_chunk_that_was_planned_for_others_does_not_count(tmp_path):
+    filled(tmp_path, "full", start_of_a_model())
+    assert is_finished(chunk_folder(tmp_path, 0), np.array([4, 1, 6]))
+    assert not is_finished(chunk_folder(tmp_path, 0), np.array([4, 1])) and not is_finished(chunk_folder(tmp_path, 2), np.array([4, 1, 6]))
 
 
 def test_chunks_that_nothing_says_the_origin_of_are_refused(tmp_path):

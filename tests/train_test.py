@@ -192,7 +192,7 @@ def test_a_checkpoint_holds_the_moment_it_was_asked_for(tmp_path):
     kept = open_checkpoints(tmp_path, 9, None)
     wanted = {}
     for update in range(1, 6):
-        carry, _ = run_updates(None, model, how, rule, source, carry, plan, key, Span(0, 20))
+        carry, _ = run_updates(None, model, how, rule, source, carry, plan, key, Span(0, 20, 0, 100))
         wanted[update] = jax.tree.map(np.array, carry)
         save(kept, update, carry, {}, None)
     for update, carried in wanted.items():

@@ -29,6 +29,14 @@ SHAPES = st.fixed_dictionaries(
 DEFAULTS = {"rows": 4, "steps": 8, "holdout_fraction": 0.25, "users_at_once": 256}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def every_shape_is_kept():
+    """Few users never save as much padding as a shape costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user_blocks, "STEPS_OF_A_SHAPE", 0)
+        yield
+
+
 def world_of(sessions):
     """A dataset in which every event is an item of its own."""
     event = itertools.count(1)

@@ -20,7 +20,7 @@ SHAPES = 8
 """Shapes of a user's blocks, at most: each is compiled once, each more saves padding."""
 
 STEPS_OF_A_SHAPE = 4096
-"""Steps of padding that another shape must save; its compilation takes longer than so many steps on any machine measured."""
+"""Steps of padding that another shape must save: its compilation takes longer than so many do by the default options."""
 
 BLOCKS_OF_A_USER = 64
 """Blocks that a user of a full chunk may have. Chunks of users with more of them are narrower, so that heavy users cost no more memory."""
@@ -146,7 +146,7 @@ def plan_users(
       holdout_fraction: share of a user's sessions, the last ones, that are the hold-out: at least one session, never all; 0: none.
       users_at_once: users of a chunk, at most.
       late_from: number of the first session that is held out, instead of a share of each user's.
-      most_shapes: for few users another compilation takes longer than what padding costs.
+      most_shapes: of all users; few where the plan is for a part of the work only.
     """
     users = np.asarray(users, np.int32)
     users = users[users >= 0]
@@ -307,7 +307,7 @@ def _shape(size: int, rows: int, steps: int) -> tuple[int, int, int]:
 
 
 def _cheapest(sizes: np.ndarray, counts: np.ndarray, most: int, price: int) -> np.ndarray:
-    """Which at most `most` shapes to keep so that all users take the fewest steps, where each takes the next kept one upward.
+    """Which at most `most` shapes to keep so that they and all users cost the fewest steps, where each user takes the next kept one upward.
 
     Args:
       sizes: steps of each shape, growing, [shapes].

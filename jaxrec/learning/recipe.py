@@ -17,7 +17,7 @@ class LossOptions(Options):
     loss: str = option(
         AUTO,
         "loss over the targets of the other lanes and n_sample more items; full: cross-entropy over all items, which draws none; "
-        "auto: full for at most 2 n_sample items, where it costs no more and is exact, else cross-entropy",
+        "auto: full for at most 2 n_sample items, where it costs no more and is exact, else cross-entropy; both with a rate that falls",
         choices=(AUTO, *LOSSES, FULL),
     )
     bpreg: float = option(1.0, "bpr-max: weight of the regularisation of the negatives' scores", minimum=0.0)
@@ -49,7 +49,7 @@ class OptimizerOptions(Options):
     schedule: str = option(
         AUTO,
         "learning rate over all --epochs: constant, or down to zero; "
-        "auto: constant with a --loss of GRU4Rec's, as published, else linear, which ends with less noise",
+        "auto: constant where --loss names one of GRU4Rec's, as published, else linear",
         choices=(AUTO, *SCHEDULES),
     )
     warmup_updates: int = option(0, "updates in which the learning rate rises to its full length", minimum=0)

@@ -259,8 +259,9 @@ class _Run:
             self.checkpoints.close()
 
 
-def _folded(key: jax.Array, number: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.wrap_key_data(key), number)
+def _folded(words: jax.Array, number: jax.Array) -> jax.Array:
+    """A random key from the words of another and a number; traced, so that one compilation serves all epochs."""
+    return jax.random.fold_in(jax.random.wrap_key_data(words), number)
 
 
 def _planned(mesh: Mesh | None, sessions: Sessions, lanes: int, steps: int) -> Block:

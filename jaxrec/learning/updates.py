@@ -32,8 +32,8 @@ class Span(NamedTuple):
 
     start: jax.Array | int
     stop: jax.Array | int
-    before: jax.Array | int = 0
-    updates: jax.Array | int = 1
+    before: jax.Array | int
+    updates: jax.Array | int
 
 
 def start(mesh: Mesh | None, model: Model, rule: Rule, lanes: int, key: jax.Array) -> Carry:

@@ -83,19 +83,18 @@ def go_on_or_begin(record: Path, start: dict, content: str, overwrite: bool) -> 
     Raises:
       InputError: the folder holds content from another start, and `overwrite` is off; or another process was given another start.
     """
-    folder, told = record.parent, "record of what a folder comes from"
+    folder, what = record.parent, "record of what a folder comes from"
+    found = differences(read_json(record, what), start) if record.exists() else [f"it has no {record.name}"]
     holds = any(folder.glob(content))
-    unknown = [f"it has no {record.name}"] if holds else []
-    found = differences(read_json(record, told), start) if record.exists() else unknown
     if found and holds and not overwrite:
         raise InputError(f"{folder}: holds work that was started otherwise ({'; '.join(found)}); --overwrite replaces it")
     wait_for_all(f"{record} was compared")
     if leads() and found:
-        remove_folder(folder)  # content must not be left without its record
-    if leads() and not record.exists():
+        if record.exists() or holds:
+            remove_folder(folder)  # content must not be left without its record
         write_json(record, start)
     wait_for_all(f"{record} stands")
-    if found := differences(read_json(record, told), start):
+    if found := differences(read_json(record, what), start):
         raise InputError(f"{record}: expected the same options in all processes; got other ones here ({'; '.join(found)})")
 
 

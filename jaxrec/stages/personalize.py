@@ -191,7 +191,7 @@ def _fill_store(job: PersonalRun, choice: Choice, plan: UserPlan, store: Path) -
     shared, start = job.split()
     source = personal_sampler(dataset.item_counts, recipe.training)
     own = range(jax.process_index(), len(plan), jax.process_count())
-    missing = [number for number in own if not is_finished(chunk_folder(store, number))]
+    missing = [number for number in own if not is_finished(chunk_folder(store, number), users_of(plan, number))]
     if len(missing) < len(own):
         log.info("%s: going on, %d of %d chunks are there", store, len(own) - len(missing), len(own))
     histories, test, compiled = job.histories, dataset.period("test"), set()

@@ -29,8 +29,8 @@ from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
 
 STARTED, INDEX, RANKS, CHUNK = "started.json", "index.npy", "ranks.npz", "chunk.json"
-CONTENT = "ch*"
-"""What takes time to make: the choice and the chunks."""
+CONTENT = "[ci]*"
+"""What takes time to make: choice, chunks, cadence, index."""
 
 COLUMNS = ("improved", "rate", "epochs", "held")
 """What is kept of each user beside the parameters; fields of `Personal`."""
@@ -52,9 +52,9 @@ class Stored(NamedTuple):
     process: int
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a chunk is there, whole."""
-    return (folder / CHUNK).exists()
+def is_finished(folder: Path, users: np.ndarray) -> bool:
+    """Whether the chunk of these users is there, whole; one of others, as another version may have planned it, does not count."""
+    return (folder / CHUNK).exists() and np.array_equal(np.load(folder / "users.npy"), users)
 
 
 def as_kept(keep: str, start: Params, params: Params) -> Params:
