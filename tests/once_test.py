@@ -149,9 +149,9 @@ def test_work_goes_on_where_its_start_is_the_same_and_is_not_removed_unasked(tmp
         (folder / "chunk-0").touch()
     if told:
         with pytest.raises(InputError, match=told):
-            go_on_or_begin(folder / "started.json", started(3), "chunk*", False)
+            go_on_or_begin(folder, started(3), "chunk*", False)
         assert (folder / "chunk-0").exists()
-    go_on_or_begin(folder / "started.json", started(3), "chunk*", bool(told))
+    go_on_or_begin(folder, started(3), "chunk*", bool(told))
     assert json.loads((folder / "started.json").read_text()) == started(3)
     assert (folder / "chunk-0").exists() == (holds and not told)
-    go_on_or_begin(folder / "started.json", started(3), "chunk*", False)
+    go_on_or_begin(folder, started(3), "chunk*", False)

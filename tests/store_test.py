@@ -26,12 +26,11 @@ from jaxrec.learning.recipe import LossOptions, OptimizerOptions, Recipe, RunOpt
 from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions, run_candidates
 from jaxrec.stages.evaluate import EvaluateOptions, run_evaluate, scorer
-from jaxrec.stages.once import go_on_or_begin
+from jaxrec.stages.once import STARTED, go_on_or_begin
 from jaxrec.stages.personalize import HISTORY, RESULT, STORE, run_personalize
 from jaxrec.stages.store import (
     CONTENT,
     RANKS,
-    STARTED,
     StoredScorer,
     chunk_folder,
     finish_store,
@@ -70,7 +69,7 @@ def filled(folder, keep, start):
     """A finished store of users 4, 1, 6 in one chunk and 0 in another, of eight, and what went in."""
     results = {0: ([4, 1, 6], drawn(start, 3, 0)), 1: ([0], drawn(start, 1, 1))}
     ranks = Ranks(*(np.arange(5) + place for place in range(5)))
-    go_on_or_begin(folder / STARTED, {"settings": {"keep": keep}, "inputs": {}}, CONTENT, False)
+    go_on_or_begin(folder, {"settings": {"keep": keep}, "inputs": {}}, CONTENT, False)
     for number, (users, result) in results.items():
         write_chunk(chunk_folder(folder, number), keep, start, np.array(users), result, {"fine_tuned": ranks}, 1.5)
     finish_store(folder, 8, {number: np.array(users) for number, (users, _) in results.items()})
@@ -117,11 +116,11 @@ def test_what_is_not_a_store_of_this_model_is_refused(tmp_path):
 
 def test_chunks_of_another_run_are_refused_unless_they_may_be_replaced(tmp_path):
     filled(tmp_path, "full", start_of_a_model())
-    go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "full"}, "inputs": {}}, CONTENT, False)
+    go_on_or_begin(tmp_path, {"settings": {"keep": "full"}, "inputs": {}}, CONTENT, False)
     assert chunk_folder(tmp_path, 1).exists()
     with pytest.raises(InputError, match=r"started otherwise .*--keep: 'full' there, 'int8' now"):
-        go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, False)
-    go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, True)
+        go_on_or_begin(tmp_path, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, False)
+    go_on_or_begin(tmp_path, {"settings": {"keep": "int8"}, "inputs": {}}, CONTENT, True)
     assert [path.name for path in tmp_path.iterdir()] == [STARTED]
 
 
@@ -135,7 +134,7 @@ def test_chunks_that_nothing_says_the_origin_of_are_refused(tmp_path):
     filled(tmp_path, "full", start_of_a_model())
     (tmp_path / STARTED).unlink()
     with pytest.raises(InputError, match=r"started otherwise \(it has no started\.json\); --overwrite replaces it"):
-        go_on_or_begin(tmp_path / STARTED, {"settings": {"keep": "full"}, "inputs": {}}, CONTENT, False)
+        go_on_or_begin(tmp_path, {"settings": {"keep": "full"}, "inputs": {}}, CONTENT, False)
     assert chunk_folder(tmp_path, 1).exists()
 
 
@@ -359,7 +358,7 @@ def test_the_choice_of_an_earlier_run_is_kept_when_a_run_goes_on(trained, whole,
     dataset, folder = trained
     workdir = workdir_like(trained, tmp_path / "told")
     settings = read_json(folder / STORE / STARTED, "record")
-    go_on_or_begin(workdir / STORE / STARTED, settings, CONTENT, False)
+    go_on_or_begin(workdir / STORE, settings, CONTENT, False)
     told = read_json(folder / STORE / "choice.json", "choice")
     told["learnt"]["fine_tuned"] = False
     write_json(workdir / STORE / "choice.json", told)

@@ -29,10 +29,10 @@ from jaxrec.models.recommender import Params
 from jaxrec.options import Options
 from jaxrec.stages.candidates import candidates_of
 from jaxrec.stages.history import OFF
-from jaxrec.stages.once import differences, once, settings_of
+from jaxrec.stages.once import STARTED, differences, once, settings_of
 from jaxrec.stages.personalize import RESULT as PERSONALIZED
 from jaxrec.stages.personalize import STORE, as_trained_on_devices, load_personal
-from jaxrec.stages.store import STARTED, improved, open_store
+from jaxrec.stages.store import improved, open_store
 from jaxrec.stages.train import RESULT as TRAINED
 from jaxrec.stages.train import Trained, load_trained
 

@@ -15,6 +15,9 @@ from jaxrec.report.environment import environment
 
 log = logging.getLogger("jaxrec")
 
+STARTED = "started.json"
+"""In a folder that may be filled piece by piece: the settings and inputs that its content comes from."""
+
 
 def once(
     result: Path,
@@ -72,19 +75,18 @@ def _done(result: Path, now: dict, overwrite: bool) -> dict | None:
     return None
 
 
-def go_on_or_begin(record: Path, start: dict, content: str, overwrite: bool) -> None:
+def go_on_or_begin(folder: Path, start: dict, content: str, overwrite: bool) -> None:
     """Make a folder ready for work that may have been cut short: what it holds comes from this start, or is gone. For all processes.
 
     Args:
-      record: the file in the folder that tells what its content comes from.
-      start: settings and inputs of now.
+      start: settings and inputs of now; the file STARTED in the folder tells those that its content comes from.
       content: pattern of what is not to be removed unasked.
 
     Raises:
       InputError: the folder holds content from another start, and `overwrite` is off; or another process was given another start.
     """
-    folder, what = record.parent, "record of what a folder comes from"
-    found = differences(read_json(record, what), start) if record.exists() else [f"it has no {record.name}"]
+    record, what = folder / STARTED, "record of what a folder comes from"
+    found = differences(read_json(record, what), start) if record.exists() else [f"it has no {STARTED}"]
     holds = any(folder.glob(content))
     if found and holds and not overwrite:
         raise InputError(f"{folder}: holds work that was started otherwise ({'; '.join(found)}); --overwrite replaces it")

@@ -45,7 +45,6 @@ from jaxrec.stages.store import (
     COLUMNS,
     CONTENT,
     RANKS,
-    STARTED,
     Stored,
     as_kept,
     chunk_folder,
@@ -99,7 +98,7 @@ def run_personalize(
         if not dataset.n_users:
             return {"personal": None}
         with lost_process_named(str(workdir / STORE), lambda: "finished chunks are kept"):
-            go_on_or_begin(workdir / STORE / STARTED, {"settings": of_store, "inputs": inputs}, CONTENT, overwrite)
+            go_on_or_begin(workdir / STORE, {"settings": of_store, "inputs": inputs}, CONTENT, overwrite)
             return _personalize(PersonalRun(dataset, trained, recipe, candidates, mesh), workdir, references or {})
 
     return once(workdir / RESULT, settings, _compared_with(workdir, references, settings, inputs), overwrite, work)

@@ -27,8 +27,9 @@ from jaxrec.files import read_json, whole_file, whole_folder, write_json
 from jaxrec.learning.personalize import Personal
 from jaxrec.models.leaves import named
 from jaxrec.models.recommender import Model, Params
+from jaxrec.stages.once import STARTED
 
-STARTED, INDEX, RANKS, CHUNK = "started.json", "index.npy", "ranks.npz", "chunk.json"
+INDEX, RANKS, CHUNK = "index.npy", "ranks.npz", "chunk.json"
 CONTENT = "[ci]*"
 """What takes time to make: choice, chunks, cadence, index."""
 

@@ -65,7 +65,7 @@ def run_train(
     model = Model(model_options, dataset.n_items)
 
     def work() -> dict:
-        go_on_or_begin(folder / "started.json", {"settings": settings, "inputs": inputs}, "*/checkpoints/[0-9]*", overwrite)
+        go_on_or_begin(folder, {"settings": settings, "inputs": inputs}, "*/checkpoints/[0-9]*", overwrite)
         return _train(dataset, folder, model, recipe, mesh)
 
     with lost_process_named(str(folder)):
