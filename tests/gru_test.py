@@ -76,6 +76,19 @@ def test_the_dropped_output_is_what_is_carried_on():
     np.testing.assert_allclose(last, fresh, atol=1e-6)
 
 
+def test_sequences_side_by_side_are_those_one_by_one():
+    model, params = small_model(units=(6, 4))
+    params, generator, shape = with_biases(params), np.random.default_rng(0), (5, 3)
+    inputs, reset = generator.normal(size=(*shape, 5)).astype("f"), generator.random(shape) < 0.3
+    hidden = tuple(generator.normal(size=(3, units)).astype("f") for units in (6, 4))
+    keep = tuple((generator.random((*shape, units)) < 0.6).astype("f") for units in (6, 4))
+    together = model.encode(params, inputs, hidden, reset, keep)
+    for row in range(3):
+        state, kept = ([part[..., row, :] for part in parts] for parts in (hidden, keep))
+        alone = model.encode(params, inputs[:, row], tuple(state), reset[:, row], tuple(kept))
+        jax.tree.map(lambda part, one, row=row: np.testing.assert_allclose(part[..., row, :], one, atol=1e-6), together, alone)
+
+
 def plain(parts, inputs, hidden, reset, keep):
     """Outputs of one layer, step by step, as JAX differentiates it."""
     outputs, units = [], hidden.shape[-1]
@@ -103,11 +116,9 @@ def test_gradients_are_those_of_the_equations(steps, dropped, unroll, table):
     keep = (generator.random((rows, steps, 6)) < 0.6).astype("f") / np.float32(0.6)
 
     def ours(parts, inputs, hidden):
-        def of_row(inputs, hidden, reset, keep):
-            outputs, (last,) = model.encode({"last": parts}, inputs, (hidden,), reset, (keep,) if dropped else None)
-            return jnp.concatenate([outputs, last[None]])
-
-        return (jax.vmap(of_row)(inputs, hidden, reset, keep) * weights).sum()
+        by_step = [jnp.swapaxes(part, 0, 1) for part in (inputs, reset, keep, weights)]
+        outputs, (last,) = model.encode({"last": parts}, by_step[0], (hidden,), by_step[1], (by_step[2],) if dropped else None)
+        return (jnp.concatenate([outputs, last[None]]) * by_step[3]).sum()
 
     def theirs(parts, inputs, hidden):
         found = [plain(parts, *row) for row in zip(inputs, hidden, reset, keep if dropped else np.ones_like(keep), strict=True)]

@@ -32,8 +32,8 @@ def spread_over(mesh: Mesh | None) -> Spread:
 
 
 def own_lanes(spread: Spread, array: jax.Array, lanes: int) -> jax.Array:
-    """The rows of this device's lanes, from an array over all lanes, [all lanes, ...] -> [lanes, ...]."""
-    return array if spread.lanes is None else jax.lax.dynamic_slice_in_dim(array, first_lane(spread, lanes), lanes)
+    """The part of this device's lanes, from an array over all lanes, [T, all lanes, ...] -> [T, lanes, ...]."""
+    return array if spread.lanes is None else jax.lax.dynamic_slice_in_dim(array, first_lane(spread, lanes), lanes, axis=1)
 
 
 def first_lane(spread: Spread, lanes: int) -> jax.Array | int:

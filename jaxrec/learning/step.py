@@ -135,34 +135,46 @@ def block_losses(
     Returns:
       losses [rows, T], 0 where nothing is predicted, and the states after the block, detached.
     """
+    # Step by step from here on, as the layers run: steps that change places on the way cost as much as a product.
+    targets, target_bias, target_offset, mask = _by_step((rows["targets"], rows["target_bias"], negatives.target_offset, block.mask))
     own = partial(own_lanes, spread, lanes=len(hidden[0]))
-    embed, keep = jax.tree.map(own, dropout)
-    inputs = own(rows["inputs"]) if embed is None else own(rows["inputs"]) * embed
-    vectors, after = jax.vmap(lambda *row: model.encode(params, *row))(inputs, hidden, own(block.reset), keep)
+    inputs, reset, (embed, keep) = jax.tree.map(own, _by_step((rows["inputs"], block.reset, dropout)))
+    inputs = inputs if embed is None else inputs * embed
+    vectors, after = model.encode(params, inputs, hidden, reset, keep)
     if rule.loss == FULL:
-        target = (vectors * own(rows["targets"])).sum(-1) + own(rows["target_bias"])
+        target = (vectors * own(targets)).sum(-1) + own(target_bias)
         total = log_sum_exp(vectors.reshape(-1, vectors.shape[-1]), params["item_table"], params["item_bias"])
         losses = total.reshape(target.shape) - target
     else:
-        target_bias = rows["target_bias"] + negatives.target_offset
-        target = (vectors * own(rows["targets"])).sum(-1) + own(target_bias)
+        target_bias = target_bias + target_offset
+        target = (vectors * own(targets)).sum(-1) + own(target_bias)
         if rule.in_batch:
-            others, counts = _against_batch(rows, vectors, target_bias, negatives.offset, block.mask, first_lane(spread, len(vectors)))
+            live = targets, target_bias, mask
+            others, counts = _against_batch(rows, negatives.offset, vectors, live, first_lane(spread, len(hidden[0])))
         else:
             others = vectors @ rows["negatives"].T + (rows["negative_bias"] + negatives.offset)[None, None]
             counts = jnp.ones_like(others, bool)
         losses = loss_of(rule.loss, rule.bpreg, rule.elu_param)(target, others, counts)
-    return jnp.where(own(block.mask), losses, 0.0), jax.lax.stop_gradient(after)
+    return _by_step(jnp.where(own(mask), losses, 0.0)), jax.lax.stop_gradient(after)
+
+
+def _by_step(tree: Any) -> Any:
+    """[rows, T, ...] -> [T, rows, ...], and back."""
+    return jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), tree)
 
 
 def _against_batch(
-    rows: Mapping, vectors: jax.Array, target_bias: jax.Array, offset: jax.Array, mask: jax.Array, first: jax.Array | int
+    rows: Mapping, offset: jax.Array, vectors: jax.Array, targets: tuple[jax.Array, ...], first: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
-    """Scores of the targets of all rows at the same step and of the negatives, [rows, T, C], and which columns count.
+    """Scores of the targets of all rows at the same step and of the negatives, [T, rows, C], and which columns count.
 
-    Live targets of other rows count; the vectors are those of rows `first` and after.
+    Live targets of other rows count.
+
+    Args:
+      vectors: of rows `first` and after, [T, rows, dim].
+      targets: of all rows, their biases and whether they are live, [T, all rows, ...] each.
     """
-    own = first + jnp.arange(len(vectors))
+    own = first + jnp.arange(vectors.shape[1])
 
     def at_step(vectors, targets, target_bias, mask):
         # One product for all columns: two of them, joined afterwards, cost a fifth of a step more.
@@ -171,11 +183,10 @@ def _against_batch(
         live = jnp.concatenate([mask, jnp.ones(len(rows["negatives"]), bool)])
         return others, live[None] & (jnp.arange(len(live))[None] != own[:, None])
 
-    place = (vectors, rows["targets"], target_bias, mask)
-    if mask.shape[1] > 1:
-        return jax.vmap(at_step, 1, 1)(*place)
+    if len(vectors) > 1:
+        return jax.vmap(at_step)(vectors, *targets)
     # A batch of one product is slower on CPUs than the product.
-    return tuple(found[:, None] for found in at_step(*(part[:, 0] for part in place)))
+    return tuple(found[None] for found in at_step(vectors[0], *(part[0] for part in targets)))
 
 
 def step(

@@ -5,7 +5,7 @@ Its parameters are typed as shared or personal. From the typed module on, everyt
     item_table [items, dim], item_bias [items], input_table [items, dim] (separate) or [items, 3 units] (one-hot),
     lower {layer_0: ...}, last {...}, dense {kernel, bias} (only with a dense head)
 
-Dimensions: dim of item rows and user vectors, T steps.
+Dimensions: dim of item rows and user vectors, T steps; ... as in `jaxrec.models.gru`.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrec.errors import InputError
-from jaxrec.models.gru import GRULayer, uniform
+from jaxrec.models.gru import GRULayer, affine, uniform
 from jaxrec.options import Options, option
 
 Params = Mapping[str, Any]
@@ -83,7 +83,7 @@ class Dense(nnx.Module):
         self.bias = param(jnp.zeros(dim))
 
     def __call__(self, states: jax.Array) -> jax.Array:
-        return states @ self.kernel[...] + self.bias[...][None]
+        return affine(states, self.kernel[...], self.bias[...])
 
 
 class Recommender(nnx.Module):
@@ -108,16 +108,16 @@ class Recommender(nnx.Module):
     def encode(
         self, inputs: jax.Array, hidden: tuple[jax.Array, ...], reset: jax.Array, keep: tuple[jax.Array | None, ...]
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """User vectors after each event of one sequence.
+        """User vectors after each event of a sequence, or of sequences side by side.
 
         Args:
-          inputs: item rows, [T, dim].
-          hidden: state of each layer before the first event, [units] each.
-          reset: True where a session starts, [T].
-          keep: dropout multipliers of each layer's output, [T, units] each, or None.
+          inputs: item rows, [T, ..., dim].
+          hidden: state of each layer before the first event, [..., units] each.
+          reset: True where a session starts, [T, ...].
+          keep: dropout multipliers of each layer's output, [T, ..., units] each, or None.
 
         Returns:
-          user vectors [T, dim] and the states after the last event.
+          user vectors [T, ..., dim] and the states after the last event.
         """
         after = []
         for layer, state, kept in zip([*self.lower.values(), self.last], hidden, keep, strict=True):
