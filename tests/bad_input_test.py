@@ -4,14 +4,12 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 from small_logs import write_lines
 
-ROOT = Path(__file__).parents[1]
 DAY = 86400
 # Ten users, ten days, a session of two clicks each day.
 EVENTS = [(user, item, day * DAY + user * 1000 + item) for user in range(10) for day in range(10) for item in range(2)]
@@ -19,11 +17,6 @@ TAOBAO = [f"{user},{item},7,pv,{time}" for user, item, time in EVENTS]
 CSV = ["user_id,item_id,timestamp", *(f"{user},{item},{time}" for user, item, time in EVENTS)]
 GRU4REC = ["SessionId\tItemId\tTime", *(f"{time // 10}\t{item}\t{time}" for _, item, time in EVENTS)]
 SINGLE = [f"{user},{user % 3},7,pv,{user * DAY}" for user in range(50)]
-
-
-def command(name, *arguments):
-    line = [sys.executable, "-m", f"launch.{name}", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)
 
 
 def everything(folder):

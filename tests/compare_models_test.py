@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from report_test import change, curve, fake_run, fake_training, launch, put
+from commands import command
+from report_test import change, curve, fake_run, fake_training, put
 from world import dataset_of, random_sessions, written
 
 from jaxrec.errors import InputError
@@ -117,7 +118,7 @@ def test_ranks_of_other_predictions_are_refused(runs):
 
 def test_the_command(runs, tmp_path):
     other = fake_run(tmp_path / "c", seed=2, epochs=5)
-    done = launch("compare", f"--workdir={other}", f"--runs={runs[0]},{runs[1]}")
+    done = command("compare", f"--workdir={other}", f"--runs={runs[0]},{runs[1]}")
     assert done.returncode == 0, done.stderr
     assert cells(done.stdout, "users: with a test prediction") == ["400", "–", "–"], "folders of both flags are compared as runs"
     assert "markov (a) less markov (b)" in done.stdout and "(c)" not in done.stdout, "those of --runs as models too"

@@ -6,12 +6,11 @@ import dataclasses
 import importlib.metadata
 import json
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
+from commands import command
 from device_world import HISTORY, ITEMS, OFFSETS, OPTIONS, POPULAR, contents, entries, export_to, exported, random_model
 from world import dataset_of, written
 
@@ -268,8 +267,7 @@ def test_the_command_says_whose_parameters_a_user_gets(run):
 
 
 def launch(workdir, *more):
-    command = [sys.executable, "-m", "launch.export", f"--workdir={workdir}", f"--dataset={workdir / 'dataset'}", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return command("export", f"--workdir={workdir}", f"--dataset={workdir / 'dataset'}", *more)
 
 
 def test_users_of_what_is_not_exported_are_refused(run, tmp_path):

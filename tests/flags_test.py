@@ -1,12 +1,9 @@
 """The command line as a user meets it: help, nearest names, presets, order of flags, one line for a wrong value."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT, command
 
 from jaxrec.data.prepare import PrepareOptions
 from jaxrec.data.reading.formats import ReadOptions
@@ -20,7 +17,6 @@ from jaxrec.models.recommender import ModelOptions
 from jaxrec.stages.candidates import CandidateOptions
 from jaxrec.stages.evaluate import EvaluateOptions
 
-ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.flags"))
 TRAINING = (ModelOptions, LossOptions, OptimizerOptions, RunOptions)
 PERSONAL = (PersonalOptions, ChoiceOptions, UserRunOptions)
@@ -41,12 +37,6 @@ OWN = {
         *(ExportOptions, MeasureOptions, MeshOptions),
     ),
 }
-
-
-def command(name, *arguments, cwd=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", f"launch.{name}", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120)
 
 
 def refused(done, *words):

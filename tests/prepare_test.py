@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import log_of, real, write_lines
@@ -44,10 +45,6 @@ def account_of(log, test=None, parts=1, **options):
     with tempfile.TemporaryDirectory() as folder:
         manifest = build([log] if test is None else [log, test], PrepareOptions(**options), Path(folder), parts)
         return manifest, {path.stem: np.load(path) for path in Path(folder).glob("*.npy")}
-
-
-def command(name, *arguments):
-    return subprocess.run([sys.executable, "-m", f"launch.{name}", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 def names(folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import command
 from matplotlib.image import imread
 
 from jaxrec.data.own_history import FEATURES
@@ -26,7 +27,6 @@ from jaxrec.report.summary import gain_by_own_events, summarise
 from jaxrec.report.tables import Table, join, table
 from jaxrec.stages.report import names, write_report
 
-REPO = Path(__file__).parents[1]
 CUTOFFS = (1, 5, 10, 20)
 DEVICE = {
     **{"recommend_p50_ms": 1.82, "recommend_p95_ms": 2.31, "recommend_call_p50_ms": 1.97, "step_p50_ms": 0.214, "train_p50_ms": 14.6},
@@ -787,15 +787,11 @@ def test_an_environment_that_is_none_is_named(run, wrong):
 
 
 def test_the_command(run, tmp_path):
-    done = launch("report", f"--workdir={run}")
+    done = command("report", f"--workdir={run}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# jaxrec report") and done.stdout.rstrip().endswith(str(run / "report.html"))
-    wrong = launch("report", f"--workdir={tmp_path / 'typo'}")
+    wrong = command("report", f"--workdir={tmp_path / 'typo'}")
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and "Traceback" not in wrong.stderr
-
-
-def launch(command: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", f"launch.{command}", *flags], cwd=REPO, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
