@@ -1,5 +1,5 @@
 """Commands as users type them, each in a process of its own that starts from one with the libraries imported: for a short command that is
-most of its time."""
+most of its time. What a command imports, and how it ends beyond its exit code, only a fresh process shows."""
 
 import multiprocessing
 import os
@@ -10,29 +10,35 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STARTED = multiprocessing.get_context("forkserver")
-STARTED.set_forkserver_preload(["jaxrec.stages.experiment"])
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["jaxrec.stages.experiment"])
 
 
 def command(name: str, *arguments, cwd: Path = ROOT, timeout: float = 120) -> subprocess.CompletedProcess:
-    """What `python -m launch.NAME ARGUMENTS` gives."""
+    """What `python -m launch.NAME ARGUMENTS` gives; settings that libraries read when they are imported are those of the first call."""
     line = [f"launch.{name}", *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder, stream) for stream in ("stdout", "stderr")]
-        process = STARTED.Process(target=_run, args=(line, cwd, streams, dict(os.environ)))
+        for stream in streams:
+            stream.touch()
+        process = WARM.Process(target=_run, args=(line, cwd, streams, dict(os.environ)))
         process.start()
-        process.join(timeout)
-        if process.exitcode is None:
+        try:
+            process.join(timeout)
+            printed = [stream.read_text() for stream in streams]
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(line, timeout, *printed)
+            return subprocess.CompletedProcess(line, process.exitcode, *printed)
+        finally:
             process.kill()
-            raise subprocess.TimeoutExpired(line, timeout)
-        return subprocess.CompletedProcess(line, process.exitcode, *(stream.read_text() for stream in streams))
+            process.join()
 
 
 def _run(line: list[str], cwd: Path, streams: list[Path], environment: dict[str, str]) -> None:
     for number, stream in enumerate(streams, 1):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(stream, os.O_WRONLY), number)
+    os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv[:] = line
-    sys.path.insert(0, str(ROOT))
     runpy.run_module(line[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, nearest names, presets, order of flags, one line for a wrong value."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from commands import ROOT, command
@@ -52,7 +54,10 @@ def test_every_command_is_tested():
 
 @pytest.mark.parametrize("name", OWN)
 def test_help_shows_an_example_and_the_command_s_own_flags_alone(name):
-    shown = command(name, "--help").stdout
+    """In a fresh process: every command imports what it needs, and nothing that it imports has anything to say."""
+    done = subprocess.run([sys.executable, "-m", f"launch.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    shown = done.stdout
     assert f"python -m launch.{name} --" in shown
     by_hand, *kinds = OWN[name]
     expected = {*by_hand.split(), *(field for kind in kinds for field in kind.__dataclass_fields__)}

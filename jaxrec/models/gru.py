@@ -27,8 +27,11 @@ def affine(inputs: jax.Array, matrix: jax.Array | None, bias: jax.Array) -> jax.
 
 @jax.custom_vjp
 def _product(inputs: jax.Array, matrix: jax.Array) -> jax.Array:
-    """inputs [..., n] @ matrix [n, m], with the matrix's gradient by hand: XLA computes the one that JAX derives from a copy in another
-    order, on CPUs half as fast."""
+    """inputs [..., n] @ matrix [n, m].
+
+    The matrix's gradient is by hand: XLA computes the one that JAX derives from a copy in another order, on CPUs half as fast. Derivatives
+    are backwards only, and of sequences side by side: where they are mapped with one matrix, each would get a gradient of its own first.
+    """
     return inputs @ matrix
 
 
@@ -104,16 +107,15 @@ class Trace(NamedTuple):
 def _run(
     unroll: int, projected: jax.Array, matrix: jax.Array, bias: jax.Array, hidden: jax.Array, keep: jax.Array | None, starts: jax.Array
 ) -> tuple[Trace, jax.Array]:
-    """The steps' trace and outputs [T, ..., units], from projected inputs [T, ..., 3 units]; other arguments as of a call and the layer."""
+    """The steps' trace and outputs [T, ..., units], from projected inputs [T, ..., 3 units]; the rest is as in a call and the layer."""
 
     def step(hidden, now):
         projected, keep, starts = now
         before = jnp.where(starts[..., None], 0.0, hidden)
-        gates = affine(before, matrix, bias)
-        of_forget, of_update, of_candidate = jnp.split(projected, 3, axis=-1)
-        forget, update, product = jnp.split(gates, 3, axis=-1)
-        forget, update = jax.nn.sigmoid(of_forget + forget), jax.nn.sigmoid(of_update + update)
-        candidate = jnp.tanh(of_candidate + forget * product)
+        new_forget, new_update, new_candidate = jnp.split(projected, 3, axis=-1)
+        old_forget, old_update, product = jnp.split(affine(before, matrix, bias), 3, axis=-1)
+        forget, update = jax.nn.sigmoid(new_forget + old_forget), jax.nn.sigmoid(new_update + old_update)
+        candidate = jnp.tanh(new_candidate + forget * product)
         after = (1 - update) * candidate + update * before
         after = after if keep is None else after * keep
         return after, (Trace(before, forget, update, candidate, product), after)
