@@ -2,10 +2,9 @@
 
 import re
 import subprocess
-import sys
 
 import pytest
-from commands import ROOT, command
+from commands import ROOT, command, line
 
 from jaxrec.data.prepare import PrepareOptions
 from jaxrec.data.reading.formats import ReadOptions
@@ -55,7 +54,7 @@ def test_every_command_is_tested():
 @pytest.mark.parametrize("name", OWN)
 def test_help_shows_an_example_and_the_command_s_own_flags_alone(name):
     """In a fresh process: every command imports what it needs, and nothing that it imports has anything to say."""
-    done = subprocess.run([sys.executable, "-m", f"launch.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(line(name, "--help"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     shown = done.stdout
     assert f"python -m launch.{name} --" in shown

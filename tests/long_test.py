@@ -10,8 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import command, line
 from device_world import OPTIONS, RULES, exported, functions, random_block, random_model
-from train_test import command, final_params, run, train_command, write_log
+from train_test import final_params, run, train_command, write_log
 
 from jaxrec.data.blocks import Block
 from jaxrec.device.runtime import DeviceModel
@@ -35,7 +36,7 @@ def kill_after(arguments: list[str], seconds: float) -> int | None:
 def test_training_killed_at_random_again_and_again_ends_bit_identical(tmp_path):
     write_log(tmp_path / "log.tsv")
     dataset, chance = tmp_path / "dataset", random.Random(0)
-    assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
+    assert command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}").returncode == 0
     began = time.monotonic()
     assert run(train_command(dataset, tmp_path / "whole", epochs=20)).returncode == 0
     seconds, kills = time.monotonic() - began, 0
@@ -53,7 +54,7 @@ SMALL = ("--shop_users=200", "--shop_departments=8", "--units=24", "--embedding_
 
 
 def experiment(workdir: Path) -> list[str]:
-    return command("experiment", f"--workdir={workdir}", *SMALL, "--personal_learning_rates=0.01", "--measure_calls=20")
+    return line("experiment", f"--workdir={workdir}", *SMALL, "--personal_learning_rates=0.01", "--measure_calls=20")
 
 
 def figures(workdir: Path) -> dict:
@@ -84,7 +85,7 @@ def test_two_million_rows_are_prepared(tmp_path):
         for start in range(0, rows, 100_000):
             part = zip(users[start : start + 100_000], items[start : start + 100_000], times[start : start + 100_000], strict=True)
             file.write("".join(f"{user},{item},{item % 500},pv,{time}\n" for user, item, time in part))
-    done = run(command("prepare", f"--input={tmp_path / 'log.csv'}", f"--dataset={tmp_path / 'dataset'}"))
+    done = command("prepare", f"--input={tmp_path / 'log.csv'}", f"--dataset={tmp_path / 'dataset'}")
     assert done.returncode == 0, done.stderr
     assert "rows read              2,000,000" in done.stdout
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from train_test import command, final_params, run, write_log
+from commands import command, line
+from train_test import final_params, run, write_log
 from world import random_sessions
 
 from jaxrec.data.blocks import Block
@@ -186,7 +187,7 @@ def free_port() -> int:
 
 def train_command(dataset, workdir, *arguments):
     small = ("--units=16", "--embedding_dim=8", "--n_sample=16", "--lanes=8", "--report_updates=20")
-    return command("train", f"--dataset={dataset}", f"--workdir={workdir}", *small, *arguments)
+    return line("train", f"--dataset={dataset}", f"--workdir={workdir}", *small, *arguments)
 
 
 def start_processes(arguments, devices=2, second=()):
@@ -201,7 +202,7 @@ def start_processes(arguments, devices=2, second=()):
 def test_two_processes_train_what_one_trains_and_go_on_when_one_dies(tmp_path):
     write_log(tmp_path / "log.tsv", rows=4_000)
     dataset = tmp_path / "dataset"
-    assert run(command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}")).returncode == 0
+    assert command("prepare", f"--input={tmp_path / 'log.tsv'}", f"--dataset={dataset}").returncode == 0
     arguments = partial(train_command, dataset)
     assert run(arguments(tmp_path / "one", "--epochs=2")).returncode == 0
     together = start_processes(arguments(tmp_path / "two", "--epochs=2", f"--mesh={DATA}:2,{MODEL}:2"))
@@ -212,7 +213,7 @@ def test_two_processes_train_what_one_trains_and_go_on_when_one_dies(tmp_path):
     np.testing.assert_allclose(losses(two / "metrics.jsonl"), losses(one / "metrics.jsonl"), rtol=1e-3)
     results = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
     assert results[0]["mrr@20"] == pytest.approx(results[1]["mrr@20"], abs=1e-3)
-    used = run(command("evaluate", f"--dataset={dataset}", f"--workdir={tmp_path / 'two'}", "--model=global"))
+    used = command("evaluate", f"--dataset={dataset}", f"--workdir={tmp_path / 'two'}", "--model=global")
     assert used.returncode == 0, f"what was trained on four devices is used on one: {used.stderr}"
     evaluated = json.loads((tmp_path / "two/evaluation/metrics.json").read_text())
     assert json.dumps(evaluated).count("mrr@20") and f"{results[1]['mrr@20']:.4f}" in used.stdout + json.dumps(evaluated)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import line
 
 from jaxrec.data.blocks import Histories, session_blocks
 from jaxrec.data.dataset import PERIODS
@@ -43,8 +44,7 @@ KEYS = {
 
 
 def experiment(workdir: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "launch.experiment", f"--workdir={workdir}", *SMALL, *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500)
+    return subprocess.run(line("experiment", f"--workdir={workdir}", *SMALL, *more), capture_output=True, text=True, timeout=500)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import command
+from commands import command, line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import log_of, real, write_lines
@@ -393,15 +392,15 @@ def test_killed_at_any_moment_it_leaves_the_old_dataset_none_or_the_new_one(tmp_
             shutil.rmtree(folder)
             stands = None
         wanted = windows[stands == windows[0]]  # never the one that stands there, which would be kept
-        line = [sys.executable, "-m", "launch.prepare", f"--input={log}", f"--dataset={folder}", "--overwrite", f"--time_from={wanted}"]
+        again = line("prepare", f"--input={log}", f"--dataset={folder}", "--overwrite", f"--time_from={wanted}")
         began = time.monotonic()
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if attempt % 21:
             time.sleep(generator.uniform(0.5, 1) * seconds)
             process.kill()
         process.wait()
         seconds = seconds if attempt else time.monotonic() - began
     assert len(set(seen)) > 1, "every kill came too early or too late to tell anything"
-    subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(again, stdout=subprocess.DEVNULL, check=True)
     assert made[load_dataset(folder, verify=True).manifest["checksums"]["items.npy"]] == wanted
     assert names(tmp_path) == ["log.csv", "set"]

@@ -5,13 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from commands import line
 from mesh_test import free_port
 from world import dataset_of, small_model, written
 
@@ -182,7 +182,7 @@ def store_bytes(workdir):
 
 
 def start(trained, workdir, *more, devices=1):
-    command = [sys.executable, "-m", "launch.personalize", f"--dataset={trained[1] / 'dataset'}", f"--workdir={workdir}", *FLAGS, *more]
+    command = line("personalize", f"--dataset={trained[1] / 'dataset'}", f"--workdir={workdir}", *FLAGS, *more)
     flags = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | flags, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

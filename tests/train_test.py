@@ -4,13 +4,13 @@ import dataclasses
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from commands import command, line
 from world import dataset_of, random_sessions, written
 
 from jaxrec.data.lanes import plan_lanes
@@ -124,10 +124,6 @@ def write_log(path: Path, rows: int = LOG_ROWS) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def command(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", f"launch.{name}", *arguments]
-
-
 def train_command(dataset: Path, workdir: Path, epochs: int = 6) -> list[str]:
     options = [
         "--units=16",
@@ -138,7 +134,7 @@ def train_command(dataset: Path, workdir: Path, epochs: int = 6) -> list[str]:
         "--validation_fraction=0",
         "--report_updates=50",
     ]
-    return command("train", f"--dataset={dataset}", f"--workdir={workdir}", "--checkpoint_updates=100", *options)
+    return line("train", f"--dataset={dataset}", f"--workdir={workdir}", "--checkpoint_updates=100", *options)
 
 
 def final_params(workdir: Path) -> str:
@@ -154,7 +150,7 @@ def uninterrupted(tmp_path_factory):
     """A dataset, and the final parameters of a run on it that nothing interrupts."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_log(folder / "log.tsv")
-    assert run(command("prepare", f"--input={folder / 'log.tsv'}", f"--dataset={folder / 'dataset'}")).returncode == 0
+    assert command("prepare", f"--input={folder / 'log.tsv'}", f"--dataset={folder / 'dataset'}").returncode == 0
     assert run(train_command(folder / "dataset", folder / "whole")).returncode == 0
     return folder / "dataset", final_params(folder / "whole")
 

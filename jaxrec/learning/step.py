@@ -149,8 +149,8 @@ def block_losses(
         target_bias = target_bias + target_offset
         target = (vectors * own(targets)).sum(-1) + own(target_bias)
         if rule.in_batch:
-            live = targets, target_bias, mask
-            others, counts = _against_batch(rows, negatives.offset, vectors, live, first_lane(spread, len(hidden[0])))
+            of_all = targets, target_bias, mask
+            others, counts = _against_batch(rows, negatives.offset, vectors, of_all, first_lane(spread, len(hidden[0])))
         else:
             others = vectors @ rows["negatives"].T + (rows["negative_bias"] + negatives.offset)[None, None]
             counts = jnp.ones_like(others, bool)
